@@ -1,0 +1,171 @@
+package model
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+	"gorm.io/gorm"
+)
+
+// mirror is the copy of clients and files in memory. It changes only after the
+// database has.
+type mirror struct {
+	mu      sync.RWMutex
+	clients map[ID]*Client
+	byName  map[string]ID
+	files   map[ID]map[string]File // by client, then by the name that was sent
+	seen    map[ID]time.Time       // last_seen not yet in the database
+}
+
+// read fills the mirror from the database.
+func (m *mirror) read(db *gorm.DB) error {
+	m.clients, m.byName = make(map[ID]*Client), make(map[string]ID)
+	m.files, m.seen = make(map[ID]map[string]File), make(map[ID]time.Time)
+	var clients []*Client
+	if err := db.Find(&clients).Error; err != nil {
+		return err
+	}
+	for _, c := range clients {
+		m.putClient(c)
+	}
+	var batch []File
+	return db.FindInBatches(&batch, 1000, func(*gorm.DB, int) error {
+		for _, f := range batch {
+			m.putFile(f)
+		}
+		return nil
+	}).Error
+}
+
+func (m *mirror) putClient(c *Client) {
+	c.SharedKey = "" // lives in the session and in its column only
+	m.clients[c.ID] = c
+	m.byName[c.Name] = c.ID
+}
+
+func (m *mirror) putFile(f File) {
+	f.Client = nil
+	own := m.files[f.ClientID]
+	if own == nil {
+		own = make(map[string]File)
+		m.files[f.ClientID] = own
+	}
+	own[f.FileName] = f
+}
+
+// Client looks a client up by its id.
+func (c *Catalogue) Client(id ID) (Client, bool) {
+	c.mirror.mu.RLock()
+	defer c.mirror.mu.RUnlock()
+	found, ok := c.mirror.clients[id]
+	if !ok {
+		return Client{}, false
+	}
+	client := *found
+	if seen, ok := c.mirror.seen[id]; ok {
+		client.LastSeen = Time{seen}
+	}
+	return client, true
+}
+
+// ClientNamed looks a client up by its name.
+func (c *Catalogue) ClientNamed(name string) (Client, bool) {
+	c.mirror.mu.RLock()
+	id, ok := c.mirror.byName[name]
+	c.mirror.mu.RUnlock()
+	if !ok {
+		return Client{}, false
+	}
+	return c.Client(id)
+}
+
+// File looks up a client's file by the name that was sent.
+func (c *Catalogue) File(client ID, name string) (File, bool) {
+	c.mirror.mu.RLock()
+	defer c.mirror.mu.RUnlock()
+	f, ok := c.mirror.files[client][name]
+	return f, ok
+}
+
+// Touch notes that the client was heard of now. It writes to memory; FlushSeen
+// carries it to the database.
+func (c *Catalogue) Touch(id ID) {
+	now := c.now()
+	c.mirror.mu.Lock()
+	defer c.mirror.mu.Unlock()
+	if _, known := c.mirror.clients[id]; known {
+		c.mirror.seen[id] = now
+	}
+}
+
+// FlushSeen writes each last_seen that Touch moved, in one transaction.
+func (c *Catalogue) FlushSeen() error {
+	c.mirror.mu.Lock()
+	seen := c.mirror.seen
+	c.mirror.seen = make(map[ID]time.Time)
+	for id, at := range seen {
+		c.mirror.clients[id].LastSeen = Time{at}
+	}
+	c.mirror.mu.Unlock()
+	if len(seen) == 0 {
+		return nil
+	}
+	err := c.write(func(tx *gorm.DB) error {
+		for id, at := range seen {
+			if err := tx.Model(&Client{}).Where("id = ?", id).Update("last_seen", Time{at}).Error; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		c.mirror.mu.Lock()
+		defer c.mirror.mu.Unlock()
+		for id, at := range seen {
+			if _, newer := c.mirror.seen[id]; !newer {
+				c.mirror.seen[id] = at
+			}
+		}
+	}
+	return err
+}
+
+// ancestors lists the folders above path, nearest last: "a/b/c" → "a", "a/b".
+func ancestors(path string) []string {
+	var above []string
+	for i, r := range path {
+		if r == '/' {
+			above = append(above, path[:i])
+		}
+	}
+	return above
+}
+
+// below is the half-open range of keys under the folder path.
+func below(path string) (from, to string) { return path + "/", path + "0" } // '0' follows '/'
+
+// folderName makes a readable folder name of a client's name: no separators, no
+// leading dot, nothing a common file system or shell forbids.
+func folderName(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		if strings.ContainsRune(`/\:*?"<>|`, r) {
+			return '_'
+		}
+		return r
+	}, name)
+	if trimmed := strings.TrimRight(clean, " ."); trimmed != clean {
+		clean = trimmed + "_" // Windows drops them, and two names become one
+	}
+	if clean == "" || clean[0] == '.' || clean[0] == '-' || clean[0] == '~' {
+		clean = "_" + clean
+	}
+	return clean
+}
+
+// Fold is what names are compared by where case and normalisation do not count.
+// Folder names always are: the
+// storage may be copied to one that folds case or normalises.
+func Fold(name string) string { return cases.Fold().String(norm.NFC.String(name)) }

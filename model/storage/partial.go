@@ -1,0 +1,168 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+)
+
+// Partial is an open upload. Its content counts only from Seal on, and then only
+// if the catalogue says so.
+type Partial struct {
+	folder *Folder
+	key    string
+	chunk  int64 // bytes of a chunk; the only chunk may be shorter
+
+	mu     sync.RWMutex // held for reading while a chunk is written
+	file   File
+	sealed bool
+	err    error // first failure to write; there is no second try
+}
+
+// Begin opens an upload under key, of at most size bytes in chunks of the given
+// size. Space for it is taken now, so that a full disk shows before the first
+// byte: ErrNoSpace. A degraded storage refuses with ErrDegraded.
+func (f *Folder) Begin(ctx context.Context, key string, size, chunk int64) (*Partial, error) {
+	if err := errors.Join(ctx.Err(), f.Degraded()); err != nil {
+		return nil, err
+	}
+	file, err := f.fs.OpenFile(partPath(key), os.O_RDWR|os.O_CREATE|os.O_EXCL, objectMode)
+	if err != nil {
+		return nil, fmt.Errorf("begin upload: %w", f.distrust(err))
+	}
+	p := &Partial{folder: f, key: key, chunk: chunk, file: file}
+	if err := file.Reserve(size); err != nil {
+		return nil, errors.Join(fmt.Errorf("reserve %d bytes: %w", size, f.distrust(err)), p.Discard())
+	}
+	return p, nil
+}
+
+// WriteChunk reads chunk i from r until its end and writes it. At most n bytes
+// may come: one more, and it returns ErrTooLong. It returns how many came; an
+// error of r is returned as it is. Writing overlaps with reading.
+func (p *Partial) WriteChunk(ctx context.Context, i int, r io.Reader, n int64) (int64, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.sealed || p.file == nil {
+		return 0, ErrSealed
+	}
+	if p.err != nil {
+		return 0, p.err
+	}
+	written, readErr, writeErr := copyAt(ctx, p.file, int64(i)*p.chunk, r, n)
+	if writeErr != nil {
+		p.err = p.folder.distrust(writeErr)
+		return written, p.err
+	}
+	return written, readErr
+}
+
+// Seal makes the upload an object of exactly size bytes, durable under its key.
+// It is final: later writes fail. After an error the upload can only be
+// discarded, and Settle must not be asked for it.
+func (p *Partial) Seal(ctx context.Context, size int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sealed {
+		return nil
+	}
+	if p.err != nil {
+		return p.err
+	}
+	if p.file == nil {
+		return ErrSealed
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = p.file.Truncate(size)
+	}
+	if err == nil {
+		err = p.file.Sync() // on the descriptor that wrote it
+	}
+	err = errors.Join(err, p.file.Close())
+	p.file = nil
+	if err == nil {
+		err = p.folder.promote(p.key)
+	}
+	if err != nil {
+		p.err = fmt.Errorf("make upload durable: %w", p.folder.distrust(err))
+		return p.err
+	}
+	p.sealed = true
+	return nil
+}
+
+// promote moves synced content from the uploads to the objects.
+func (f *Folder) promote(key string) error {
+	if err := f.fs.Rename(partPath(key), objectPath(key)); err != nil {
+		return err
+	}
+	return errors.Join(f.fs.SyncDir(objectDir(key)), f.fs.SyncDir(partDir))
+}
+
+// Discard removes the upload's bytes; of a sealed one as well.
+func (p *Partial) Discard() error {
+	err := p.Close()
+	return errors.Join(err, p.folder.Remove(p.key))
+}
+
+// Close gives the descriptor back; the bytes stay.
+func (p *Partial) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.file == nil {
+		return nil
+	}
+	err := p.file.Close()
+	p.file = nil
+	return err
+}
+
+// Settle completes an upload that was being sealed when the process ended: its
+// content is there, whole, in one of two places. What a dead process wrote may
+// not have reached the disk, so it is synced before read proves it: read is
+// called with the content and its error is returned. Settle returns ErrGone if
+// there is nothing, or not size bytes.
+func (f *Folder) Settle(key string, size int64, read func(io.Reader) error) error {
+	name := objectPath(key)
+	file, err := f.fs.OpenFile(name, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		name = partPath(key)
+		file, err = f.fs.OpenFile(name, os.O_RDWR, 0)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrGone
+	}
+	if err != nil {
+		return err
+	}
+	err = settleContent(file, size, read)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if name == objectPath(key) {
+		return f.fs.SyncDir(objectDir(key))
+	}
+	return f.promote(key)
+}
+
+func settleContent(file File, size int64, read func(io.Reader) error) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() < size {
+		return fmt.Errorf("%w: %d bytes of %d", ErrGone, info.Size(), size)
+	}
+	if err := file.Truncate(size); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	return read(io.NewSectionReader(file, 0, size))
+}

@@ -1,0 +1,235 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+// Begin writes the row of a new upload, in state open, before any byte of it
+// arrives. u names the client, the file, its paths, the size at most and the
+// protocol; Begin gives it its id.
+func (c *Catalogue) Begin(u Upload) (Upload, error) {
+	u.ID, u.State, u.StartedAt = NewID(), UploadOpen, Time{c.now()}
+	err := c.write(func(tx *gorm.DB) error { return tx.Create(&u).Error })
+	if err != nil {
+		return Upload{}, fmt.Errorf("begin upload: %w", err)
+	}
+	return u, nil
+}
+
+// Abandon forgets an upload whose bytes are gone. It does not touch one that its
+// sender has verified; forgetting one that is not there is no error.
+func (c *Catalogue) Abandon(id ID) error {
+	return c.write(func(tx *gorm.DB) error {
+		return tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadOpen).Error
+	})
+}
+
+// Seal records that the sender has verified the upload: from here on a crash
+// completes it. It returns ErrNoUpload unless the upload is open.
+func (c *Catalogue) Seal(id ID, size int64, checksum uint32) error {
+	return c.write(func(tx *gorm.DB) error {
+		done := tx.Model(&Upload{}).Where("id = ? AND state = ?", id, UploadOpen).
+			Updates(map[string]any{"state": UploadSealing, "size": size, "checksum": checksum})
+		if done.Error == nil && done.RowsAffected == 0 {
+			return ErrNoUpload
+		}
+		return done.Error
+	})
+}
+
+// Commit is the commit point: in one transaction the sealed upload becomes the
+// file of its name, its content takes the place of the one before, which turns to
+// garbage, and the upload's row goes. The content must be durable already.
+//
+// A file that has a path in the tree keeps it; a new one gets the upload's path or
+// its spare one. Commit returns ErrPathTaken if other files hold both,
+// ErrNoUpload unless the upload is sealed.
+func (c *Catalogue) Commit(id ID) (File, error) {
+	var file File
+	err := c.write(func(tx *gorm.DB) error {
+		file = File{}
+		var u Upload
+		err := tx.Preload("Client").Take(&u, "id = ? AND state = ?", id, UploadSealing).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return ErrNoUpload
+		}
+		if err != nil {
+			return err
+		}
+		err = tx.Take(&file, "client_id = ? AND file_name = ?", u.ClientID, u.FileName).Error
+		switch {
+		case errors.Is(err, gorm.ErrRecordNotFound):
+			file = File{ClientID: u.ClientID, FileName: u.FileName}
+			if err := c.choosePath(tx, &file, u); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			if err := discardObjects(tx, Time{c.now()}, file.Object); err != nil {
+				return err
+			}
+		}
+		var newest int64
+		if err := tx.Model(&File{}).Select("COALESCE(MAX(change), 0)").Scan(&newest).Error; err != nil {
+			return err
+		}
+		file.Object, file.Size, file.Checksum, file.Protocol = u.ID, u.Size, u.Checksum, u.Protocol
+		file.Verified, file.ReceivedAt = true, Time{c.now()}
+		file.Version++
+		file.Change = newest + 1
+		if err := tx.Omit(clause.Associations).Save(&file).Error; err != nil {
+			return err
+		}
+		return tx.Delete(&Upload{}, "id = ?", id).Error
+	})
+	if err != nil {
+		return File{}, fmt.Errorf("commit upload: %w", err)
+	}
+	c.mirror.mu.Lock()
+	defer c.mirror.mu.Unlock()
+	if have := c.mirror.files[file.ClientID][file.FileName]; have.Change < file.Change {
+		c.mirror.putFile(file)
+	}
+	return file, nil
+}
+
+// choosePath sets the first of the upload's paths that no other file holds and
+// that needs no file to be a folder as well.
+func (c *Catalogue) choosePath(tx *gorm.DB, file *File, u Upload) error {
+	for _, p := range []string{u.Path, u.SparePath} {
+		if p == "" {
+			continue
+		}
+		whole := path.Join(u.Client.Folder, p)
+		key := c.fold(whole)
+		from, to := below(key)
+		var clashes int64
+		err := tx.Model(&File{}).
+			Where("path_key IN ? OR path_key >= ? AND path_key < ?", append(ancestors(key), key), from, to).
+			Count(&clashes).Error
+		if err != nil {
+			return err
+		}
+		if clashes == 0 {
+			file.FilePath, file.PathKey = whole, key
+			return nil
+		}
+	}
+	return ErrPathTaken
+}
+
+// Uploads lists the uploads in a state, oldest first, each with its client.
+func (c *Catalogue) Uploads(state UploadState) ([]Upload, error) {
+	var uploads []Upload
+	err := c.read(func(db *gorm.DB) error {
+		return db.Preload("Client").Order("started_at, id").Find(&uploads, "state = ?", state).Error
+	})
+	return uploads, err
+}
+
+// FilesSince lists the files committed after the change numbered after, in the
+// order of their commits, at most limit of them.
+func (c *Catalogue) FilesSince(after int64, limit int) ([]File, error) {
+	var files []File
+	err := c.read(func(db *gorm.DB) error {
+		return db.Order("change").Limit(limit).Find(&files, "change > ?", after).Error
+	})
+	return files, err
+}
+
+// Settled returns the number of the last change that is known to stand in the
+// storage as the catalogue says.
+func (c *Catalogue) Settled() (int64, error) {
+	var s []setting
+	err := c.read(func(db *gorm.DB) error { return db.Limit(1).Find(&s, "name = ?", settingSettled).Error })
+	if err != nil || len(s) == 0 {
+		return 0, err
+	}
+	return s[0].Value, nil
+}
+
+// LastChange returns the number of the newest change.
+func (c *Catalogue) LastChange() (int64, error) {
+	var newest int64
+	err := c.read(func(db *gorm.DB) error {
+		return db.Model(&File{}).Select("COALESCE(MAX(change), 0)").Scan(&newest).Error
+	})
+	return newest, err
+}
+
+// SetSettled records that all changes up to the one numbered change stand in the
+// storage, durably.
+func (c *Catalogue) SetSettled(change int64) error {
+	return c.write(func(tx *gorm.DB) error { return saveSetting(tx, settingSettled, change) })
+}
+
+// Lost marks a file whose content is gone or damaged as not verified, unless it
+// has been replaced since (change is the commit that was looked at).
+func (c *Catalogue) Lost(f File) error {
+	err := c.write(func(tx *gorm.DB) error {
+		return tx.Model(&File{}).Where("id = ? AND change = ?", f.ID, f.Change).Update("verified", false).Error
+	})
+	if err != nil {
+		return err
+	}
+	c.mirror.mu.Lock()
+	defer c.mirror.mu.Unlock()
+	if have := c.mirror.files[f.ClientID][f.FileName]; have.Change == f.Change {
+		have.Verified = false
+		c.mirror.files[f.ClientID][f.FileName] = have
+	}
+	return nil
+}
+
+// GarbageBefore lists objects that turned to garbage before t, at most limit.
+func (c *Catalogue) GarbageBefore(t time.Time, limit int) ([]ID, error) {
+	var objects []ID
+	err := c.read(func(db *gorm.DB) error {
+		return db.Model(&Garbage{}).Where("since < ?", Time{t}).Order("since").Limit(limit).Pluck("object", &objects).Error
+	})
+	return objects, err
+}
+
+// Removed forgets garbage that has been removed from the storage.
+func (c *Catalogue) Removed(objects []ID) error {
+	return c.write(func(tx *gorm.DB) error {
+		for part := range slices.Chunk(objects, 500) { // a statement takes 32,766 parameters at most
+			if err := tx.Delete(&Garbage{}, "object IN ?", part).Error; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func discardObjects(tx *gorm.DB, since Time, objects ...ID) error {
+	for _, o := range objects {
+		if err := tx.Create(&Garbage{Object: o, Since: since}).Error; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read runs a query on the one connection; writes wait for it.
+func (c *Catalogue) read(query func(db *gorm.DB) error) error {
+	if err := query(c.db); err != nil {
+		return c.judge(fmt.Errorf("read the catalogue: %w", err))
+	}
+	return nil
+}
+
+// Unseal forgets a sealed upload whose bytes are gone.
+func (c *Catalogue) Unseal(id ID) error {
+	return c.write(func(tx *gorm.DB) error {
+		return tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing).Error
+	})
+}

@@ -1,0 +1,138 @@
+// Package archive keeps verified files: it holds the catalogue and the storage
+// to one order of steps, so that a crash between any two of them loses nothing
+// that was called verified and leaves nothing that was not.
+//
+//  1. Row: the upload stands in the catalogue before any byte of it (Receive).
+//  2. Bytes: written to an open upload that nobody sees (Incoming.Write).
+//  3. Seal: the sender has verified; size and checksum are final, and the
+//     content is synced as an object (Incoming.Keep).
+//  4. Commit: one transaction makes it the file of its name.
+//  5. View: the tree shows it. Then the sender is answered.
+//  6. What it replaced is removed after a grace.
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"fenc/model"
+	"fenc/model/storage"
+	"fenc/wire"
+)
+
+// Archive is a catalogue and the storage that belongs to it.
+type Archive struct {
+	Catalogue *model.Catalogue
+	store     *storage.Folder
+	log       *slog.Logger
+	now       func() time.Time
+	owesView  atomic.Bool // a file is verified and the tree does not show it
+}
+
+// Open opens an archive over an opened catalogue and storage, both of which it
+// closes in Close, and settles what an earlier process left behind.
+func Open(c *model.Catalogue, s *storage.Folder, log *slog.Logger) (*Archive, error) {
+	a := &Archive{Catalogue: c, store: s, log: log, now: time.Now}
+	if err := a.settle(); err != nil {
+		return nil, fmt.Errorf("settle the storage: %w", err)
+	}
+	return a, nil
+}
+
+// Incoming is a file on its way in. It ends with Keep or Discard.
+type Incoming struct {
+	archive *Archive
+	upload  model.Upload
+	part    *storage.Partial
+	ended   bool
+}
+
+// Receive makes room for an upload: u names the client, the file, its paths, the
+// size at most and the protocol. It returns storage.ErrNoSpace,
+// storage.ErrDegraded or model.ErrUnavailable where it cannot be taken now.
+func (a *Archive) Receive(ctx context.Context, u model.Upload) (*Incoming, error) {
+	if err := a.store.Degraded(); err != nil {
+		return nil, err
+	}
+	upload, err := a.Catalogue.Begin(u)
+	if err != nil {
+		return nil, err
+	}
+	part, err := a.store.Begin(ctx, upload.ID.String(), u.Size, u.Size)
+	if err != nil {
+		return nil, errors.Join(err, a.Catalogue.Abandon(upload.ID))
+	}
+	return &Incoming{archive: a, upload: upload, part: part}, nil
+}
+
+// Write stores the content, which r gives until its end. It returns how many
+// bytes came. An error of r is returned as it is.
+func (in *Incoming) Write(ctx context.Context, r io.Reader) (int64, error) {
+	return in.part.WriteChunk(ctx, 0, r, in.upload.Size)
+}
+
+// Keep makes the content the verified file of its name: durable, catalogued and
+// shown in the tree when it returns. size and checksum are of the content,
+// verified by its sender.
+//
+// After an error the file of that name is what it was before; the upload is
+// gone, or, where the error came after its verdict was recorded, is completed by
+// the next start.
+func (in *Incoming) Keep(ctx context.Context, size int64, checksum uint32) (model.File, error) {
+	a, id := in.archive, in.upload.ID
+	if err := a.Catalogue.Seal(id, size, checksum); err != nil {
+		return model.File{}, errors.Join(err, in.Discard())
+	}
+	in.ended = true
+	if err := in.part.Seal(ctx, size); err != nil {
+		return model.File{}, errors.Join(err, a.drop(id))
+	}
+	file, err := a.Catalogue.Commit(id)
+	if errors.Is(err, model.ErrPathTaken) {
+		return model.File{}, errors.Join(err, a.drop(id))
+	}
+	if err != nil {
+		return model.File{}, err
+	}
+	a.show(file)
+	return file, nil
+}
+
+// Discard removes what was received and forgets the upload. After Keep, or a
+// second time, it does nothing.
+func (in *Incoming) Discard() error {
+	if in.ended {
+		return nil
+	}
+	in.ended = true
+	return errors.Join(in.part.Discard(), in.archive.Catalogue.Abandon(in.upload.ID))
+}
+
+// drop takes back a sealed upload that cannot become a file.
+func (a *Archive) drop(id model.ID) error {
+	// The bytes first: a row without bytes is settled, bytes without a row never.
+	return errors.Join(a.store.Remove(id.String()), a.Catalogue.Unseal(id))
+}
+
+// show puts the file into the tree. The file is verified whether or not that
+// works: what fails is logged, and made up for at the next start.
+func (a *Archive) show(f model.File) {
+	// Another commit of the same name may have come between: show the newest.
+	if newest, ok := a.Catalogue.File(f.ClientID, f.FileName); ok && newest.Change > f.Change {
+		f = newest
+	}
+	if err := a.store.Show(f.Object.String(), f.FilePath); err != nil {
+		a.owesView.Store(true)
+		a.log.Error("verified file is not shown in the storage's tree", "path", wire.Printable(f.FilePath), "object", f.Object, "error", err)
+	}
+}
+
+// Close records that storage and catalogue agree, and closes both.
+func (a *Archive) Close() error {
+	return errors.Join(a.markSettled(), a.Catalogue.Close(), a.store.Close())
+}

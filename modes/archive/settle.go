@@ -1,0 +1,203 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"time"
+
+	"fenc/model"
+	"fenc/model/storage"
+	"fenc/wire"
+)
+
+const (
+	garbageGrace  = 10 * time.Minute // longer than any read of a replaced object
+	sweepEvery    = time.Minute
+	seenEvery     = 10 * time.Second // how old last_seen in the database may be
+	probeEvery    = 2 * time.Second  // how soon a mended disk is noticed
+	garbageAtOnce = 1000
+	filesAtOnce   = 1000
+)
+
+// settle brings catalogue and storage to agreement after whatever ended the last
+// process: verified uploads are completed, unverified ones removed, files
+// committed since the last agreement looked at.
+func (a *Archive) settle() error {
+	sealed, err := a.Catalogue.Uploads(model.UploadSealing)
+	if err != nil {
+		return err
+	}
+	for _, u := range sealed {
+		if err := a.complete(u); err != nil {
+			return fmt.Errorf("complete %q of client %q: %w", u.FileName, u.Client.Name, err)
+		}
+	}
+	open, err := a.Catalogue.Uploads(model.UploadOpen)
+	if err != nil {
+		return err
+	}
+	for _, u := range open {
+		if err := errors.Join(a.store.Remove(u.ID.String()), a.Catalogue.Abandon(u.ID)); err != nil {
+			return fmt.Errorf("remove unverified %q of client %q: %w", u.FileName, u.Client.Name, err)
+		}
+		a.log.Info("unverified upload removed", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName), "started", u.StartedAt.Time)
+	}
+	// Every row is settled: what is left among the uploads is of no one.
+	strays, err := a.store.Parts()
+	if err != nil {
+		return err
+	}
+	if err := a.store.Remove(strays...); err != nil {
+		return err
+	}
+	return a.review()
+}
+
+// complete takes a verified upload from its seal to its view.
+func (a *Archive) complete(u model.Upload) error {
+	key := u.ID.String()
+	err := a.store.Settle(key, u.Size, func(content io.Reader) error {
+		sum := crc32.NewIEEE()
+		if _, err := io.Copy(sum, content); err != nil {
+			return err
+		}
+		if sum.Sum32() != u.Checksum {
+			return storage.ErrGone
+		}
+		return nil
+	})
+	if errors.Is(err, storage.ErrGone) {
+		// Not answered yet, so not promised: its sender will send again.
+		a.log.Warn("interrupted upload removed: its content did not reach the disk", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName))
+		return a.drop(u.ID)
+	}
+	if err != nil {
+		return err
+	}
+	file, err := a.Catalogue.Commit(u.ID)
+	if errors.Is(err, model.ErrPathTaken) {
+		return a.drop(u.ID)
+	}
+	if err != nil {
+		return err
+	}
+	a.show(file)
+	a.log.Info("interrupted upload completed", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName), "bytes", u.Size)
+	return nil
+}
+
+// review looks at the files committed since catalogue and storage last agreed:
+// the object must be there, and the tree must show it.
+func (a *Archive) review() error {
+	after, err := a.Catalogue.Settled()
+	if err != nil {
+		return err
+	}
+	for {
+		files, err := a.Catalogue.FilesSince(after, filesAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			return a.markSettled()
+		}
+		for _, f := range files {
+			after = f.Change
+			has, err := a.store.Has(f.Object.String(), f.Size)
+			if err != nil {
+				return fmt.Errorf("look for the content of %s: %w", f.FilePath, err)
+			}
+			if has {
+				a.show(f)
+				continue
+			}
+			a.log.Error("content of a verified file is missing", "path", wire.Printable(f.FilePath), "object", f.Object, "received", f.ReceivedAt.Time)
+			if err := a.Catalogue.Lost(f); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// markSettled records the newest change as agreed, once the tree that shows it
+// is durable.
+func (a *Archive) markSettled() error {
+	if a.owesView.Load() {
+		return nil
+	}
+	after, err := a.Catalogue.Settled()
+	if err != nil {
+		return err
+	}
+	for {
+		files, err := a.Catalogue.FilesSince(after, filesAtOnce)
+		if err != nil || len(files) == 0 {
+			return err
+		}
+		paths := make([]string, len(files))
+		for i, f := range files {
+			paths[i], after = f.FilePath, f.Change
+		}
+		if err := a.store.SyncTree(paths...); err != nil {
+			return err
+		}
+		if err := a.Catalogue.SetSettled(after); err != nil {
+			return err
+		}
+	}
+}
+
+// Run does what is due from time to time until ctx ends: carries last_seen to
+// the database, removes garbage, records agreement, and probes a degraded
+// storage.
+func (a *Archive) Run(ctx context.Context) {
+	seen, sweep, probe := time.NewTicker(seenEvery), time.NewTicker(sweepEvery), time.NewTicker(probeEvery)
+	defer seen.Stop()
+	defer sweep.Stop()
+	defer probe.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-seen.C:
+			err = a.Catalogue.FlushSeen()
+		case <-sweep.C:
+			err = errors.Join(a.sweep(), a.markSettled())
+		case <-probe.C:
+			a.probe()
+		}
+		if err != nil && ctx.Err() == nil {
+			a.log.Error("upkeep of the catalogue", "error", err)
+		}
+	}
+}
+
+// sweep removes garbage whose grace is over.
+func (a *Archive) sweep() error {
+	objects, err := a.Catalogue.GarbageBefore(a.now().Add(-garbageGrace), garbageAtOnce)
+	if err != nil || len(objects) == 0 {
+		return err
+	}
+	keys := make([]string, len(objects))
+	for i, o := range objects {
+		keys[i] = o.String()
+	}
+	if err := a.store.Remove(keys...); err != nil {
+		return err
+	}
+	return a.Catalogue.Removed(objects)
+}
+
+// probe asks a degraded storage whether it works again.
+func (a *Archive) probe() {
+	if a.store.Degraded() == nil {
+		return
+	}
+	if a.store.Probe() == nil {
+		a.log.Info("storage works again")
+	}
+}

@@ -1,0 +1,133 @@
+// Package modes is the command line: one file per mode of the fenc binary, each
+// turning flags and configuration files into the settings of the packages below.
+package modes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"fenc/modes/send"
+)
+
+// Exit statuses. They are part of the interface: scripts decide by them.
+const (
+	ExitOK          = 0
+	ExitFailed      = 1   // a transfer failed, or the server ended by a fault
+	ExitUsage       = 2   // wrong usage or configuration; nothing was done
+	ExitRefused     = 3   // the server refused the client
+	ExitInterrupted = 130 // ended by a signal
+)
+
+// usageError is a mistake in how fenc was called or configured.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// ExitStatus is the exit status for the error that App's run returned.
+func ExitStatus(err error) int {
+	var usage *usageError
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.Is(err, context.Canceled):
+		return ExitInterrupted
+	case errors.Is(err, send.ErrRefused):
+		return ExitRefused
+	case errors.As(err, &usage):
+		return ExitUsage
+	}
+	return ExitFailed
+}
+
+// Streams are the standard streams that a mode works with.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// App is the fenc command with its modes. Results go to s.Out, log lines and
+// help after a mistake to s.Err; errors are returned for ExitStatus to judge.
+func App(s Streams) *cli.App {
+	app := &cli.App{
+		Name:  "fenc",
+		Usage: "get files onto a server you own: encrypted, verified end to end, catalogued",
+		Description: `On the server:  fenc serve
+On a client:    fenc send --server HOST:PORT --name NAME FILE
+
+Settings come from server.toml, transfer.toml and me.toml, looked for in the
+working directory and then in fenc/ of your configuration directory. Flags win
+over the environment (FENC_ and the key in upper case), that over the files.`,
+		Commands:               []*cli.Command{serveCommand(s), sendCommand(s), importCommand(s), versionCommand(s)},
+		Reader:                 s.In,
+		Writer:                 s.Out,
+		ErrWriter:              s.Err,
+		HideHelpCommand:        true,
+		HideVersion:            true,
+		UseShortOptionHandling: false,
+		ExitErrHandler:         func(*cli.Context, error) {}, // main decides
+		OnUsageError:           asUsage,
+		Action: func(c *cli.Context) error {
+			if !c.Args().Present() {
+				return cli.ShowAppHelp(c)
+			}
+			return unknownCommand(c)
+		},
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = asUsage
+		command.HideHelpCommand = true
+	}
+	return app
+}
+
+func asUsage(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
+
+func unknownCommand(c *cli.Context) error {
+	name := c.Args().First()
+	hint := "fenc --help lists them"
+	if near := cli.SuggestCommand(c.App.Commands, name); near != "" {
+		hint = fmt.Sprintf("did you mean %q? %s", near, hint)
+	}
+	return usagef("no such command %q: %s", name, hint)
+}
+
+// checkOptionsFirst refuses what looks like an option among the arguments, where
+// it would be taken for a file.
+func checkOptionsFirst(c *cli.Context) error {
+	for _, arg := range c.Args().Slice() {
+		if len(arg) > 1 && strings.HasPrefix(arg, "-") {
+			return usagef("options go before %s: move %s to the front (a file of that name is ./%[2]s)", c.Command.ArgsUsage, arg)
+		}
+	}
+	return nil
+}
+
+// noArguments refuses arguments to a command that takes none.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("%s takes no arguments, got %q", c.Command.Name, c.Args().First())
+	}
+	return nil
+}
+
+// overridden sets each key whose flag was given.
+func overridden(c *cli.Context, override func(key string, text ...string) error, keys ...string) error {
+	for _, key := range keys {
+		if c.IsSet(key) {
+			if err := override(key, c.String(key)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

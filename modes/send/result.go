@@ -1,0 +1,40 @@
+package send
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+var (
+	// ErrChecksum: the server's checksum differed in every attempt.
+	ErrChecksum = errors.New("checksum did not match")
+	// ErrRefused: the server said no, and would say it again.
+	ErrRefused = errors.New("refused by the server")
+)
+
+// Result is how one file went.
+type Result struct {
+	Name     string
+	Size     int64         // bytes
+	Took     time.Duration // all attempts together
+	Checksum string        // as the protocol shows it; empty if none was agreed on
+	Attempts int           // times it was sent
+	Err      error         // nil: verified
+}
+
+// Print writes the result's line: name, bytes, seconds, checksum, and verified or
+// why not.
+func (r Result) Print(w io.Writer, quote func(string) string) {
+	checksum, verdict := r.Checksum, "verified"
+	if checksum == "" {
+		checksum = "-"
+	}
+	if r.Err != nil {
+		verdict = "not verified: " + r.Err.Error()
+	} else if r.Attempts > 1 {
+		verdict = fmt.Sprintf("verified (sent %d times)", r.Attempts)
+	}
+	fmt.Fprintf(w, "%s  %d bytes  %.2f s  %s  %s\n", quote(r.Name), r.Size, r.Took.Seconds(), checksum, verdict)
+}

@@ -1,0 +1,136 @@
+// Package send is what sending has in common, whatever the protocol: the files
+// to send, and how each of them went.
+package send
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// ErrChanged: the file is not what it was when sending began.
+var ErrChanged = errors.New("changed while it was sent")
+
+// Source is a file to send. It is opened only while it is sent.
+type Source struct {
+	Path string // as the user named it
+	Name string // the name it is sent under
+
+	file   *os.File
+	before fs.FileInfo // at the last Rewind
+	spool  bool        // a copy of standard input, removed by Close
+}
+
+// NewSource makes a source of the regular file at path, sent under name.
+func NewSource(path, name string) (*Source, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, plain(err)
+	}
+	if info.IsDir() {
+		return nil, errors.New("is a directory: protocol 3 sends single files")
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("is not a regular file, so its size cannot be known: pipe it in, as in fenc send -")
+	}
+	return &Source{Path: path, Name: name, before: info}, nil
+}
+
+// Spool copies r, at most limit bytes, to a temporary file, so that its size is
+// known, and makes a source of it.
+func Spool(r io.Reader, name string, limit int64) (*Source, error) {
+	f, err := os.CreateTemp("", "fenc-stdin-*")
+	if err != nil {
+		return nil, fmt.Errorf("spool standard input: %w", err)
+	}
+	s := &Source{Path: "-", Name: name, file: f, spool: true}
+	n, err := io.Copy(f, io.LimitReader(r, limit+1))
+	if err == nil && n > limit {
+		err = fmt.Errorf("over the protocol's limit of %d bytes", limit)
+	}
+	if err == nil {
+		s.before, err = f.Stat()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("spool standard input: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// Size returns the file's length in bytes, as it was at the last Rewind.
+func (s *Source) Size() int64 { return s.before.Size() }
+
+// Rewind opens the file where it is not open yet, and takes its beginning and
+// its present state as what is sent next.
+func (s *Source) Rewind() error {
+	if s.file == nil {
+		f, err := os.Open(s.Path)
+		if err != nil {
+			return plain(err)
+		}
+		s.file = f
+	}
+	info, err := s.file.Stat()
+	if err != nil {
+		return plain(err)
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("is no longer a regular file")
+	}
+	s.before = info
+	_, err = s.file.Seek(0, io.SeekStart)
+	return plain(err)
+}
+
+// Read reads from the file.
+func (s *Source) Read(p []byte) (int, error) { return s.file.Read(p) }
+
+// Changed returns ErrChanged, with what changed, unless the open file is still
+// what it was at the last Rewind.
+func (s *Source) Changed() error {
+	after, err := s.file.Stat()
+	if err != nil {
+		return plain(err)
+	}
+	switch {
+	case after.Size() != s.before.Size():
+		return fmt.Errorf("%w: %d bytes, then %d", ErrChanged, s.before.Size(), after.Size())
+	case !after.ModTime().Equal(s.before.ModTime()):
+		return fmt.Errorf("%w: modified at %s", ErrChanged, after.ModTime().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Close closes the file, and removes the copy of standard input.
+func (s *Source) Close() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	if s.spool {
+		err = errors.Join(err, os.Remove(s.file.Name()))
+	}
+	s.file = nil
+	return err
+}
+
+// plain drops the path and the call from an error of the file system: whoever
+// prints it names the file already.
+func plain(err error) error {
+	var e *fs.PathError
+	if !errors.As(err, &e) {
+		return err
+	}
+	if errors.Is(e.Err, syscall.EACCES) {
+		return fmt.Errorf("%w: you may not read it", e.Err)
+	}
+	return e.Err
+}
+
+// BaseName is the name a path is sent under: its last part.
+func BaseName(path string) string { return filepath.Base(filepath.Clean(path)) }

@@ -1,0 +1,178 @@
+package modes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"fenc/config"
+	"fenc/model"
+	"fenc/model/storage"
+	"fenc/modes/archive"
+	"fenc/modes/serve"
+)
+
+func serveCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "receive files from registered clients",
+		UsageText: "fenc serve [--config server.toml] [--listen ADDR] [--storage DIR] [--database DSN]",
+		Description: `Receives files, keeps each client's apart in a folder of its own below the
+storage, and catalogues them in the database. Works without any file:
+
+   fenc serve
+
+Example: serve a network, with files and catalogue on another disk:
+
+   fenc serve --listen :1234 --storage /srv/fenc/files --database /srv/fenc/fenc.db
+
+SIGINT or SIGTERM ends it: files under way may finish (shutdown_grace).`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` (default: server.toml, where there is one)"},
+			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR`, host:port (FENC_LISTEN; default: 127.0.0.1:1234)"},
+			&cli.StringFlag{Name: "storage", Usage: "keep files in `DIR` (FENC_STORAGE; default: files)"},
+			&cli.StringFlag{Name: "database", Usage: "keep the catalogue in `DSN`, the path of a SQLite file (FENC_DATABASE; default: fenc.db)"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			settings, source, err := config.LoadServer(c.String("config"))
+			if err == nil {
+				err = overridden(c, settings.Override, "listen", "storage", "database")
+			}
+			if err == nil {
+				err = settings.Validate()
+			}
+			if err != nil {
+				return &usageError{err}
+			}
+			log := newLog(s.Err, settings)
+			if source.Path != "" {
+				log.Info("configuration read", "file", source.Path)
+			}
+			if err := runServer(c.Context, settings, log); err != nil {
+				return fmt.Errorf("serve: %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+func newLog(w io.Writer, settings config.Server) *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(settings.LogLevel)) // validated
+	o := &slog.HandlerOptions{Level: level}
+	if settings.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// runServer opens what the server keeps, and serves until ctx ends.
+func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (err error) {
+	if err := keepApart(settings.Database, settings.Storage); err != nil {
+		return &usageError{err}
+	}
+	kept, err := openArchive(settings, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kept.Close()) }()
+	l, err := net.Listen("tcp", settings.Listen)
+	if err != nil {
+		return fmt.Errorf("%w: choose another address with --listen or listen in server.toml", err)
+	}
+	log.Info("listening", "address", l.Addr().String(), "protocols", settings.Protocols, "registration", settings.Registration,
+		"storage", settings.Storage, "database", settings.Database)
+	if !isLoopback(l.Addr()) {
+		log.Warn("protocol 3 is served beyond this machine: it authenticates neither side and its encryption can be undone by whoever sits on the line")
+	}
+	upkeepCtx, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
+	upkeepEnded := make(chan struct{})
+	go func() { kept.Run(upkeepCtx); close(upkeepEnded) }()
+	server := serve.New(kept, serve.Settings{
+		MaxSessions:   settings.MaxSessions,
+		IdleTimeout:   time.Duration(settings.IdleTimeout),
+		ShutdownGrace: time.Duration(settings.ShutdownGrace),
+		Registration:  settings.Registration == "open",
+		MaxFileSize:   int64(settings.MaxFileSize),
+	}, log)
+	err = server.Serve(ctx, l)
+	stopUpkeep()
+	<-upkeepEnded
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// openArchive opens storage and catalogue.
+func openArchive(settings config.Server, log *slog.Logger) (*archive.Archive, error) {
+	store, err := storage.OpenFolder(settings.Storage)
+	if err != nil {
+		return nil, explainPermission(err)
+	}
+	var options model.Options
+	if store.Folds() {
+		options.Fold = model.Fold
+	}
+	catalogue, err := model.Open(settings.Database, options)
+	if err != nil {
+		return nil, errors.Join(explainPermission(err), store.Close())
+	}
+	kept, err := archive.Open(catalogue, store, log)
+	if err != nil {
+		return nil, errors.Join(err, catalogue.Close(), store.Close())
+	}
+	return kept, nil
+}
+
+// explainPermission names the user when the file system says no.
+func explainPermission(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: fenc runs as user %d, which needs read and write access there", err, os.Getuid())
+	}
+	return err
+}
+
+// keepApart refuses a database inside the storage, where every tool that copies
+// or shares the files would copy or share the catalogue and its keys.
+func keepApart(database, store string) error {
+	rel, err := filepath.Rel(resolved(store), resolved(database))
+	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return nil
+	}
+	return fmt.Errorf("database %s lies inside the storage %s: keep it elsewhere, since the storage is for clients' files alone", database, store)
+}
+
+// resolved is path, absolute and without links as far as it exists.
+func resolved(path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	parent := filepath.Dir(path)
+	if parent == path {
+		return path
+	}
+	return filepath.Join(resolved(parent), filepath.Base(path))
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
