@@ -64,6 +64,9 @@ type Options struct {
 	// Fold returns what a path is compared by, where the file system of the
 	// storage takes different spellings for one name; nil compares bytes.
 	Fold func(path string) string
+	// ReadOnly opens a catalogue that is there, perhaps beside the server that
+	// writes it, and changes nothing of it.
+	ReadOnly bool
 }
 
 // Catalogue is the open database and its copy in memory. Its methods may be
@@ -72,6 +75,8 @@ type Catalogue struct {
 	db   *gorm.DB
 	now  func() time.Time
 	fold func(string) string
+
+	readOnly bool
 
 	jobs       chan job
 	closed     chan struct{}
@@ -92,11 +97,15 @@ func Open(path string, o Options) (*Catalogue, error) {
 	if strings.Contains(path, "://") || strings.HasPrefix(path, "file:") || path == ":memory:" {
 		return nil, errors.New("database: want the path of a SQLite file, such as fenc.db") // without the value: a DSN may hold a password
 	}
-	if err := createPrivate(path); err != nil {
+	if o.ReadOnly {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("database: %w", err)
+		}
+	} else if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
 	c := &Catalogue{
-		now: o.Now, fold: o.Fold,
+		now: o.Now, fold: o.Fold, readOnly: o.ReadOnly,
 		jobs: make(chan job), closed: make(chan struct{}), writerDone: make(chan struct{}), broken: make(chan struct{}),
 	}
 	if c.now == nil {
@@ -105,7 +114,7 @@ func Open(path string, o Options) (*Catalogue, error) {
 	if c.fold == nil {
 		c.fold = func(path string) string { return path }
 	}
-	db, err := gorm.Open(sqlite.Open(sqliteDSN(path)), &gorm.Config{
+	db, err := gorm.Open(sqlite.Open(sqliteDSN(path, o.ReadOnly)), &gorm.Config{
 		TranslateError: true,
 		Logger:         logger.Discard, // errors are returned, and gorm's lines would quote values
 		NowFunc:        func() time.Time { return c.now().UTC() },
@@ -135,7 +144,7 @@ func createPrivate(path string) error {
 // sqliteDSN names the file as a URI (https://sqlite.org/uri.html), so that no
 // character of the path is taken for a parameter, and sets what the promise
 // "verified" rests on: WAL with synchronous=FULL.
-func sqliteDSN(path string) string {
+func sqliteDSN(path string, readOnly bool) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = filepath.ToSlash(abs)
 	}
@@ -145,6 +154,9 @@ func sqliteDSN(path string) string {
 	parameters := url.Values{
 		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"},
 		"_txlock": {"immediate"},
+	}
+	if readOnly {
+		parameters["_pragma"] = []string{"busy_timeout(10000)", "query_only(1)"}
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + parameters.Encode()
 }
@@ -156,6 +168,12 @@ func (c *Catalogue) prepare() error {
 		return err
 	}
 	pool.SetMaxOpenConns(1) // SQLite has one writer
+	if c.readOnly {
+		if err := c.checkSchema(c.db); err != nil {
+			return err
+		}
+		return c.mirror.read(c.db)
+	}
 	var verdict string
 	if err := c.db.Raw("PRAGMA quick_check(1)").Scan(&verdict).Error; err != nil {
 		return err
@@ -175,22 +193,25 @@ func (c *Catalogue) prepare() error {
 func (c *Catalogue) migrate() error {
 	return c.db.Transaction(func(tx *gorm.DB) error {
 		if tx.Migrator().HasTable(&setting{}) {
-			var have setting
-			if err := tx.Take(&have, "name = ?", settingSchema).Error; err != nil {
-				return fmt.Errorf("read the schema's version: %w", err)
-			}
-			if have.Value > schemaVersion {
-				return fmt.Errorf("its tables are of version %d, this fenc knows %d: use a newer fenc", have.Value, schemaVersion)
-			}
-			if have.Value == schemaVersion {
-				return nil
-			}
+			return c.checkSchema(tx)
 		}
 		if err := tx.AutoMigrate(&setting{}, &Client{}, &File{}, &Upload{}, &Garbage{}); err != nil {
 			return fmt.Errorf("make the tables: %w", err)
 		}
 		return saveSetting(tx, settingSchema, schemaVersion)
 	})
+}
+
+// checkSchema refuses tables of another version than this program's.
+func (c *Catalogue) checkSchema(db *gorm.DB) error {
+	var have setting
+	if err := db.Take(&have, "name = ?", settingSchema).Error; err != nil {
+		return fmt.Errorf("read the schema's version (is it a catalogue of fenc?): %w", err)
+	}
+	if have.Value != schemaVersion {
+		return fmt.Errorf("its tables are of version %d, this fenc knows %d: use the fenc that made it, or a newer one", have.Value, schemaVersion)
+	}
+	return nil
 }
 
 // Broken is closed when the database can no longer be trusted to hold what it

@@ -1,6 +1,8 @@
 package model
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +90,28 @@ func (c *Catalogue) File(client ID, name string) (File, bool) {
 	defer c.mirror.mu.RUnlock()
 	f, ok := c.mirror.files[client][name]
 	return f, ok
+}
+
+// Files returns every file with its client's name, by client and then by name.
+func (c *Catalogue) Files() []ClientFile {
+	c.mirror.mu.RLock()
+	defer c.mirror.mu.RUnlock()
+	var all []ClientFile
+	for id, own := range c.mirror.files {
+		for _, f := range own {
+			all = append(all, ClientFile{Client: c.mirror.clients[id].Name, File: f})
+		}
+	}
+	slices.SortFunc(all, func(a, b ClientFile) int {
+		return cmp.Or(cmp.Compare(a.Client, b.Client), cmp.Compare(a.File.FileName, b.File.FileName))
+	})
+	return all
+}
+
+// ClientFile is a file with its client's name.
+type ClientFile struct {
+	Client string
+	File   File
 }
 
 // Touch notes that the client was heard of now. It writes to memory; FlushSeen

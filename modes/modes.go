@@ -67,7 +67,7 @@ On a client:    fenc send --server HOST:PORT --name NAME FILE
 Settings come from server.toml, transfer.toml and me.toml, looked for in the
 working directory and then in fenc/ of your configuration directory. Flags win
 over the environment (FENC_ and the key in upper case), that over the files.`,
-		Commands:               []*cli.Command{serveCommand(s), sendCommand(s), importCommand(s), versionCommand(s)},
+		Commands:               []*cli.Command{serveCommand(s), sendCommand(s), filesCommand(s), importCommand(s), versionCommand(s)},
 		Reader:                 s.In,
 		Writer:                 s.Out,
 		ErrWriter:              s.Err,
@@ -90,13 +90,28 @@ over the environment (FENC_ and the key in upper case), that over the files.`,
 	return app
 }
 
-func asUsage(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
+// asUsage is what the flags' parser says, in the words of this program.
+func asUsage(c *cli.Context, err error, _ bool) error {
+	command := c.App.Name
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != command {
+		command += " " + c.Command.Name
+	}
+	what := err.Error()
+	if name, unknown := strings.CutPrefix(what, "flag provided but not defined: "); unknown {
+		what = "no such option " + twoDashes(name)
+	} else if name, bare := strings.CutPrefix(what, "flag needs an argument: "); bare {
+		what = "no value for the option " + twoDashes(name)
+	}
+	return usagef("%s: %s --help lists the options", what, command)
+}
+
+func twoDashes(option string) string { return "--" + strings.TrimLeft(option, "-") }
 
 func unknownCommand(c *cli.Context) error {
 	name := c.Args().First()
 	hint := "fenc --help lists them"
-	if near := cli.SuggestCommand(c.App.Commands, name); near != "" {
-		hint = fmt.Sprintf("did you mean %q? %s", near, hint)
+	if near := cli.SuggestCommand(c.App.Commands, name); near != "" && !strings.Contains(near, `""`) {
+		hint = near + " " + hint // a whole sentence; of nothing where nothing is near
 	}
 	return usagef("no such command %q: %s", name, hint)
 }
