@@ -104,6 +104,8 @@ func Open(path string, o Options) (*Catalogue, error) {
 	} else if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("database: %w", err)
 	}
+	wal, err := os.Stat(path + "-wal") // the last process to close the database removes it
+	unclean := err == nil && wal.Size() > 0
 	c := &Catalogue{
 		now: o.Now, fold: o.Fold, readOnly: o.ReadOnly,
 		jobs: make(chan job), closed: make(chan struct{}), writerDone: make(chan struct{}), broken: make(chan struct{}),
@@ -123,7 +125,7 @@ func Open(path string, o Options) (*Catalogue, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	c.db = db
-	if err := c.prepare(); err != nil {
+	if err := c.prepare(unclean); err != nil {
 		c.closeDatabase()
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -161,8 +163,9 @@ func sqliteDSN(path string, readOnly bool) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + parameters.Encode()
 }
 
-// prepare checks the database, brings its tables up to date and reads them.
-func (c *Catalogue) prepare() error {
+// prepare brings the tables up to date and reads them; after an unclean end it
+// checks the database first.
+func (c *Catalogue) prepare(unclean bool) error {
 	pool, err := c.db.DB()
 	if err != nil {
 		return err
@@ -174,12 +177,14 @@ func (c *Catalogue) prepare() error {
 		}
 		return c.mirror.read(c.db)
 	}
-	var verdict string
-	if err := c.db.Raw("PRAGMA quick_check(1)").Scan(&verdict).Error; err != nil {
-		return err
-	}
-	if verdict != "ok" {
-		return fmt.Errorf("database is damaged (%s): restore it from a backup", verdict)
+	if unclean {
+		var verdict string
+		if err := c.db.Raw("PRAGMA quick_check(1)").Scan(&verdict).Error; err != nil {
+			return err
+		}
+		if verdict != "ok" {
+			return fmt.Errorf("database is damaged (%s): restore it from a backup", verdict)
+		}
 	}
 	if err := c.migrate(); err != nil {
 		return err

@@ -20,8 +20,11 @@ const (
 
 // Conn is a connection on which neither silence nor dribbling lasts: a message
 // must begin within the idle time, and then go on at 1 KiB a second or faster.
-// One goroutine may read while another writes; Interrupt and Close may come from
-// any.
+// Only time spent waiting in Read counts: what this side does between two reads
+// is not held against the peer. One goroutine may read while another writes;
+// Interrupt and Close may come from any.
+//
+// It holds no bytes but those that Sniff has looked at.
 type Conn struct {
 	net.Conn
 	idle  time.Duration
@@ -30,11 +33,13 @@ type Conn struct {
 	mu          sync.Mutex // orders Interrupt and the setting of read deadlines
 	interrupted bool
 
-	renew    bool  // the next Read sets a deadline
-	progress int64 // bytes read since the last deadline
+	renew    bool          // the next Read begins a new idle time
+	patience time.Duration // what is left of the idle time
+	progress int64         // bytes read in this idle time
 }
 
-// NewConn wraps c. idle is the longest silence.
+// NewConn wraps c. idle is the longest silence, and the longest that 256 KiB may
+// take to be written.
 func NewConn(c net.Conn, idle time.Duration) *Conn { return &Conn{Conn: c, idle: idle, renew: true} }
 
 // Expect says that a message is awaited: it has the whole idle time to begin and
@@ -42,8 +47,15 @@ func NewConn(c net.Conn, idle time.Duration) *Conn { return &Conn{Conn: c, idle:
 func (c *Conn) Expect() { c.renew = true }
 
 // Read implements io.Reader. Where the time is over it returns an error that
-// wraps os.ErrDeadlineExceeded.
+// wraps os.ErrDeadlineExceeded, and after Interrupt ErrInterrupted.
 func (c *Conn) Read(p []byte) (int, error) {
+	if c.renew || c.progress >= c.leastProgress() {
+		c.renew, c.patience, c.progress = false, c.idle, 0
+	}
+	begun := time.Now()
+	if err := c.setReadDeadline(begun.Add(c.patience)); err != nil {
+		return 0, err
+	}
 	if len(c.first) > 0 {
 		n := copy(p, c.first)
 		if c.first = c.first[n:]; len(c.first) == 0 {
@@ -51,24 +63,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	if c.renew || c.progress >= c.leastProgress() {
-		if err := c.setReadDeadline(); err != nil {
-			return 0, err
-		}
-		c.renew, c.progress = false, 0
-	}
 	n, err := c.Conn.Read(p)
+	c.patience -= time.Since(begun)
 	c.progress += int64(n)
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.interrupted {
-			return n, ErrInterrupted
-		}
-		if c.progress > 0 {
-			return n, fmt.Errorf("only %d bytes in %s: %w", c.progress, c.idle, err)
-		}
-		return n, fmt.Errorf("silent for %s: %w", c.idle, err)
+		return n, c.whyOver(err)
 	}
 	return n, err
 }
@@ -78,16 +77,32 @@ func (c *Conn) leastProgress() int64 {
 	return max(leastRate, int64(c.idle.Seconds()*leastRate))
 }
 
-func (c *Conn) setReadDeadline() error {
+// setReadDeadline sets the next read's deadline, unless reading was interrupted.
+func (c *Conn) setReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.interrupted {
 		return ErrInterrupted
 	}
-	return c.SetReadDeadline(time.Now().Add(c.idle))
+	return c.SetReadDeadline(t)
+}
+
+// whyOver says what a read that met its deadline was ended by.
+func (c *Conn) whyOver(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.interrupted:
+		return ErrInterrupted
+	case c.progress > 0:
+		return fmt.Errorf("only %d bytes in %s: %w", c.progress, c.idle, err)
+	default:
+		return fmt.Errorf("silent for %s: %w", c.idle, err)
+	}
 }
 
 // Interrupt ends the Read under way, and every later one, with ErrInterrupted.
+// Writes go on.
 func (c *Conn) Interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,7 +110,10 @@ func (c *Conn) Interrupt() {
 	c.SetReadDeadline(time.Unix(1, 0))
 }
 
-// Write implements io.Writer. Each 256 KiB must be taken within the idle time.
+// Write implements io.Writer. Each 256 KiB must be taken within the idle time;
+// after that it returns an error that wraps os.ErrDeadlineExceeded, and the
+// connection is of no more use. Up to 256 KiB are one write of the connection
+// below.
 func (c *Conn) Write(p []byte) (int, error) {
 	written := 0
 	for {
@@ -112,7 +130,8 @@ func (c *Conn) Write(p []byte) (int, error) {
 }
 
 // Sniff reads until the first bytes tell what is spoken. The bytes stay to be
-// read, and are returned for a log.
+// read, and are returned for a log. An end of the connection before the first
+// byte is io.EOF, later io.ErrUnexpectedEOF; other errors are Read's.
 func (c *Conn) Sniff() (Kind, []byte, error) {
 	buf := make([]byte, 0, SniffLen)
 	for {

@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"bytes"
-	"encoding/binary"
-)
+import "bytes"
 
 // Kind is what a connection's first bytes say is spoken on it.
 type Kind int
@@ -20,17 +17,13 @@ const (
 // SniffLen is how many first bytes decide at the most: a version 3 header.
 const SniffLen = 23
 
-// What a version 3 session may open with: the code and its payload's size.
-const (
-	v3Register, v3RegisterMost   = 1100, 255
-	v3PublicKey, v3PublicKeySize = 1101, 415
-)
-
-// Sniff judges a connection by its first bytes. decided is false while more are
-// needed.
+// Sniff judges a connection by its first bytes, and again with more of them as
+// they arrive. decided is false while it depends on bytes that have not; once
+// true, later bytes change nothing.
 //
 // TLS: 16 03 01|03, byte 5 = 01 (ClientHello), bytes 9 and 10 = 03 03. Version 3:
-// a header that can open a session; an id never begins with 16.
+// a header that can open a session, which is 1100 with 1 to 255 bytes of payload
+// or 1101 with 415; an id never begins with 16 (protocol 4, part 4).
 func Sniff(first []byte) (kind Kind, decided bool) {
 	if len(first) == 0 {
 		return KindUnknown, false
@@ -42,31 +35,47 @@ func Sniff(first []byte) (kind Kind, decided bool) {
 }
 
 func sniffTLS(first []byte) (Kind, bool) {
-	for i, allowed := range map[int][]byte{1: {3}, 2: {1, 3}, 5: {1}, 9: {3}, 10: {3}} {
-		if i < len(first) && !bytes.Contains(allowed, first[i:i+1]) {
+	const decisive = 11 // bytes
+	for i, b := range first[:min(len(first), decisive)] {
+		var ok bool
+		switch i {
+		case 1, 9, 10:
+			ok = b == 3
+		case 2:
+			ok = b == 1 || b == 3
+		case 5:
+			ok = b == 1
+		default: // the type, and lengths
+			ok = true
+		}
+		if !ok {
 			return KindUnknown, true
 		}
 	}
-	if len(first) < 11 {
+	if len(first) < decisive {
 		return KindUnknown, false
 	}
 	return KindTLS, true
 }
 
+// sniffV3 looks behind the id: version, code and payload size, little-endian.
 func sniffV3(first []byte) (Kind, bool) {
-	if len(first) > 16 && first[16] != 3 {
-		return KindUnknown, true
+	const idLen, sizeAt = 16, 3
+	register := [...]byte{3, 1100 & 0xff, 1100 >> 8, 1, 0, 0, 0} // or any size to 255
+	publicKey := [...]byte{3, 1101 & 0xff, 1101 >> 8, 415 & 0xff, 415 >> 8, 0, 0}
+	registers, bringsKey := true, true
+	for i, b := range first[min(len(first), idLen):min(len(first), SniffLen)] {
+		registers = registers && (b == register[i] || i == sizeAt && b != 0)
+		bringsKey = bringsKey && b == publicKey[i]
 	}
-	if len(first) < SniffLen {
-		return KindUnknown, false
-	}
-	code, size := binary.LittleEndian.Uint16(first[17:]), binary.LittleEndian.Uint32(first[19:])
 	switch {
-	case code == v3Register && size >= 1 && size <= v3RegisterMost,
-		code == v3PublicKey && size == v3PublicKeySize:
+	case !registers && !bringsKey:
+		return KindUnknown, true
+	case len(first) < SniffLen:
+		return KindUnknown, false
+	default:
 		return KindV3, true
 	}
-	return KindUnknown, true
 }
 
 // Guess names what the first bytes look like, for a log.

@@ -75,23 +75,31 @@ func checkText(s string) error {
 	return nil
 }
 
-// maxPrintable bounds what Printable returns, in bytes of input.
+// maxPrintable bounds what Printable returns, in bytes, the "…" excluded.
 const maxPrintable = 300
 
 // Printable returns s as it may be shown on a terminal and in a log, whoever
-// chose it: printable text as it is, anything else as Go quotes it, cut after 300
-// bytes.
+// chose it: printable text as it is, any other as Go quotes it but without the
+// quotes around it. What is longer than 300 bytes is cut there, between two
+// characters and never within an escape, and ends in "…".
 func Printable(s string) string {
-	if len(s) > maxPrintable {
-		end := maxPrintable
-		for end > maxPrintable-utf8.UTFMax && !utf8.RuneStart(s[end]) {
-			end--
-		}
-		s = s[:end] + "…"
-	}
-	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
+	plain := utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) < 0
+	if plain && len(s) <= maxPrintable {
 		return s
 	}
-	quoted := strconv.Quote(s)
-	return quoted[1 : len(quoted)-1]
+	var b strings.Builder
+	for len(s) > 0 {
+		_, size := utf8.DecodeRuneInString(s)
+		shown := s[:size]
+		if !plain {
+			quoted := strconv.Quote(shown)
+			shown = quoted[1 : len(quoted)-1]
+		}
+		if b.Len()+len(shown) > maxPrintable {
+			return b.String() + "…"
+		}
+		b.WriteString(shown)
+		s = s[size:]
+	}
+	return b.String()
 }

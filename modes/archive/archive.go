@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +32,8 @@ type Archive struct {
 	store     *storage.Folder
 	log       *slog.Logger
 	now       func() time.Time
-	owesView  atomic.Bool // a file is verified and the tree does not show it
+	owesView  atomic.Bool    // a file is verified and the tree does not show it
+	views     [64]sync.Mutex // by file, so that the newest of two commits is shown last
 }
 
 // Open opens an archive over an opened catalogue and storage, both of which it
@@ -122,6 +124,9 @@ func (a *Archive) drop(id model.ID) error {
 // show puts the file into the tree. The file is verified whether or not that
 // works: what fails is logged, and made up for at the next start.
 func (a *Archive) show(f model.File) {
+	view := &a.views[f.ID%int64(len(a.views))]
+	view.Lock()
+	defer view.Unlock()
 	// Another commit of the same name may have come between: show the newest.
 	if newest, ok := a.Catalogue.File(f.ClientID, f.FileName); ok && newest.Change > f.Change {
 		f = newest

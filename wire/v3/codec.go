@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 )
@@ -49,13 +50,20 @@ func read(r io.Reader, msg any) error {
 	return Unmarshal(p, msg)
 }
 
-// readRest is read where an end of r is always too early.
-func readRest(r io.Reader, msg any) error {
-	err := read(r, msg)
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
+// readPayload is read for a payload of the announced size, where an end of r is
+// always too early. msg is nil for one without fields.
+func readPayload(r io.Reader, code Code, size uint32, msg any) error {
+	want := 0
+	if msg != nil {
+		want = binary.Size(msg)
 	}
-	return err
+	if int64(size) != int64(want) {
+		return fmt.Errorf("%s: %w: payload of %d bytes, want %d", code, ErrSize, size, want)
+	}
+	if msg == nil {
+		return nil
+	}
+	return noEOF(read(r, msg))
 }
 
 // requestSize returns the least and the greatest payload of a request.
@@ -67,7 +75,7 @@ func requestSize(c Code) (least, most int64, ok bool) {
 		n := int64(binary.Size(PublicKey{}))
 		return n, n, true
 	case CodeFile:
-		return FileFixedSize + BlockSize, 1<<32 - 1, true
+		return FileFixedSize + BlockSize, math.MaxUint32, true
 	case CodeValid, CodeResend, CodeGiveUp:
 		n := int64(binary.Size(Verdict{}))
 		return n, n, true
@@ -103,8 +111,11 @@ func ReadRequestHeader(r io.Reader) (RequestHeader, error) {
 // ReadRegistration reads the payload of 1100: 1 to 255 bytes, less trailing NULs.
 // It returns ErrName if nothing is left or a NUL stands inside.
 func ReadRegistration(r io.Reader, h RequestHeader) (string, error) {
-	if h.Code != CodeRegister || h.PayloadSize > NameSize {
-		return "", fmt.Errorf("%w: %s", ErrCode, h.Code)
+	if h.Code != CodeRegister {
+		return "", unexpected(h.Code, CodeRegister)
+	}
+	if h.PayloadSize > NameSize {
+		return "", fmt.Errorf("%s: %w: name of %d bytes, want %d at most", h.Code, ErrSize, h.PayloadSize, NameSize)
 	}
 	var field Name
 	if _, err := io.ReadFull(r, field[:h.PayloadSize]); err != nil {
@@ -114,19 +125,20 @@ func ReadRegistration(r io.Reader, h RequestHeader) (string, error) {
 }
 
 // ReadPayload reads the payload of a request of fixed size into msg, which must
-// be of the type that h names.
+// be of the type that h names. It returns ErrSize where the announced length is
+// not msg's.
 func ReadPayload(r io.Reader, h RequestHeader, msg any) error {
-	if int64(h.PayloadSize) != int64(binary.Size(msg)) {
-		return fmt.Errorf("%s: %w: payload of %d bytes, want %d", h.Code, ErrSize, h.PayloadSize, binary.Size(msg))
-	}
-	return readRest(r, msg)
+	return readPayload(r, h.Code, h.PayloadSize, msg)
 }
 
 // ReadFile reads the fixed fields of 1103 and checks that both announced lengths
-// agree. ContentSize bytes of ciphertext follow.
+// agree, ErrSize otherwise. ContentSize bytes of ciphertext follow.
 func ReadFile(r io.Reader, h RequestHeader) (File, error) {
+	if h.Code != CodeFile {
+		return File{}, unexpected(h.Code, CodeFile)
+	}
 	var f File
-	if err := readRest(r, &f); err != nil {
+	if err := noEOF(read(r, &f)); err != nil {
 		return File{}, err
 	}
 	if want := int64(h.PayloadSize) - FileFixedSize; int64(f.ContentSize) != want {
@@ -137,7 +149,7 @@ func ReadFile(r io.Reader, h RequestHeader) (File, error) {
 
 // WriteRequest writes a request: its header and msg in one call, since the first
 // server reads a header with a single recv. more is how many bytes of content
-// follow, which count as payload.
+// follow, which count as payload: ErrSize where the u32 cannot say it.
 func WriteRequest(w io.Writer, id ClientID, code Code, msg any, more uint32) error {
 	payload := Marshal(msg)
 	return writeRequest(w, id, code, payload, more)
@@ -154,7 +166,11 @@ func WriteRegistration(w io.Writer, name string) error {
 }
 
 func writeRequest(w io.Writer, id ClientID, code Code, payload []byte, more uint32) error {
-	header := RequestHeader{ClientID: id, Version: Version, Code: code, PayloadSize: uint32(len(payload)) + more}
+	size := int64(len(payload)) + int64(more)
+	if size > math.MaxUint32 {
+		return fmt.Errorf("%s: %w: payload of %d bytes, want %d at most", code, ErrSize, size, uint32(math.MaxUint32))
+	}
+	header := RequestHeader{ClientID: id, Version: Version, Code: code, PayloadSize: uint32(size)}
 	_, err := w.Write(append(Marshal(header), payload...))
 	return err
 }
@@ -195,19 +211,22 @@ func ReadResponseHeader(r io.Reader) (ResponseHeader, error) {
 }
 
 // ReadResponse reads the payload of a response into msg, nil for one without. It
-// returns ErrCode unless h is of one of the codes that may come.
+// returns ErrCode unless h is of one of the codes that may come, ErrSize where the
+// announced length is not msg's.
 func ReadResponse(r io.Reader, h ResponseHeader, msg any, want ...Code) error {
 	if !slices.Contains(want, h.Code) {
-		names := make([]string, len(want))
-		for i, c := range want {
-			names[i] = c.String()
-		}
-		return fmt.Errorf("%w: got %s, want %s", ErrCode, h.Code, strings.Join(names, " or "))
+		return unexpected(h.Code, want...)
 	}
-	if msg == nil {
-		return nil
+	return readPayload(r, h.Code, h.PayloadSize, msg)
+}
+
+// unexpected is ErrCode with both sides named.
+func unexpected(got Code, want ...Code) error {
+	names := make([]string, len(want))
+	for i, c := range want {
+		names[i] = c.String()
 	}
-	return readRest(r, msg)
+	return fmt.Errorf("%w: got %s, want %s", ErrCode, got, strings.Join(names, " or "))
 }
 
 // WriteResponse writes a response in one call; msg is nil for one without payload.

@@ -13,10 +13,10 @@ import (
 // BlockSize is the cipher's block, in bytes.
 const BlockSize = aes.BlockSize
 
-// MaxFileSize is the longest file, in bytes: payload size is a u32 that counts
-// the 275 bytes of 1103's fixed fields, whole blocks of ciphertext, and of those
-// at least one byte of padding.
-const MaxFileSize int64 = (1<<32-1-275)/BlockSize*BlockSize - 1
+// MaxFileSize is the longest file, in bytes of plaintext: 1103's payload size is
+// a u32, which counts the fixed fields and whole blocks of ciphertext, and the
+// last block has one byte of padding at least.
+const MaxFileSize int64 = (1<<32-1-FileFixedSize)/BlockSize*BlockSize - 1
 
 // CipherSize returns the length of the ciphertext of plain bytes of content.
 func CipherSize(plain int64) int64 { return plain/BlockSize*BlockSize + BlockSize }
@@ -41,7 +41,7 @@ func NewEncrypter(key SessionKey) *Encrypter {
 	return &Encrypter{cipher.NewCBCEncrypter(newCipher(key), zeroIV[:])}
 }
 
-// Blocks encrypts whole blocks in place.
+// Blocks encrypts whole blocks in place. Other lengths panic.
 func (e *Encrypter) Blocks(buf []byte) { e.mode.CryptBlocks(buf, buf) }
 
 // Final pads the last n bytes of the file, which stand at the front of buf, and
@@ -65,7 +65,8 @@ func NewDecrypter(key SessionKey) *Decrypter {
 	return &Decrypter{cipher.NewCBCDecrypter(newCipher(key), zeroIV[:])}
 }
 
-// Blocks decrypts whole blocks in place. The padding stays in the last.
+// Blocks decrypts whole blocks in place. The padding stays in the last. Other
+// lengths panic.
 func (d *Decrypter) Blocks(buf []byte) { d.mode.CryptBlocks(buf, buf) }
 
 // Unpad returns how many bytes of the file's last block, which must be whole, are

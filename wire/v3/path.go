@@ -20,10 +20,7 @@ import (
 // names a folder, has control characters or is not UTF-8 is refused with
 // wire.ErrPath.
 func StoredPath(name string) (string, error) {
-	slashed := strings.ReplaceAll(name, `\`, "/")
-	if len(slashed) >= 2 && slashed[1] == ':' && isLetter(slashed[0]) {
-		slashed = slashed[:1] + "/" + slashed[2:]
-	}
+	slashed := slashes(name)
 	if strings.HasSuffix(slashed, "/") || slashed == "." || strings.HasSuffix(slashed, "/.") {
 		return "", fmt.Errorf("%w: %q names a folder", wire.ErrPath, name)
 	}
@@ -40,6 +37,15 @@ func StoredPath(name string) (string, error) {
 	return stored, nil
 }
 
+// slashes returns name with "/" for each separator, a drive as its first part.
+func slashes(name string) string {
+	s := strings.ReplaceAll(name, `\`, "/")
+	if len(s) >= 2 && s[1] == ':' && isLetter(s[0]) {
+		s = s[:1] + "/" + s[2:]
+	}
+	return s
+}
+
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 // AlternativePath returns where the file is kept if another name came to its
@@ -47,11 +53,11 @@ func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 // top of the client's folder ("/a/report.txt" → "report~1f3a9c2e.txt").
 func AlternativePath(name string) string {
 	digest := sha256.Sum256([]byte(name))
-	base := path.Base(strings.ReplaceAll(name, `\`, "/"))
+	base := path.Base(slashes(name))
 	ext := path.Ext(base)
 	stem := strings.TrimSuffix(base, ext)
 	tag := fmt.Sprintf("~%x", digest[:4])
-	if len(ext) > 32 { // no extension, only a dot somewhere
+	if stem == "" || len(ext) > 32 { // no extension, only a dot in front or somewhere
 		stem, ext = base, ""
 	}
 	for len(stem)+len(tag)+len(ext) > NameSize {

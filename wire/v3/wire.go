@@ -16,8 +16,6 @@
 // it, and gets 2104 again.
 package v3
 
-import "encoding/binary"
-
 // Version is the protocol's number in every header.
 const Version = 3
 
@@ -30,20 +28,6 @@ const (
 	WrappedKeySize     = 128 // one RSA-1024 block
 )
 
-// FileFixedSize is the length of 1103's fixed fields, before its content.
-var FileFixedSize = int64(binary.Size(File{}))
-
-// RequestHeader opens every request.
-type RequestHeader struct {
-	ClientID    ClientID // zeros before registration
-	Version     uint8
-	Code        Code
-	PayloadSize uint32 // bytes that follow
-}
-
-// ResponseHeader opens every response.
-type ResponseHeader struct {
-	Version     uint8
-	Code        Code
-	PayloadSize uint32 // bytes that follow
-}
+// FileFixedSize is the length of 1103's fixed fields, before its content, in
+// bytes: client id, content size u32, file name.
+const FileFixedSize int64 = int64(len(ClientID{})) + 4 + NameSize

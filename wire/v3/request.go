@@ -1,5 +1,16 @@
 package v3
 
+// RequestHeader opens every request: 23 bytes.
+type RequestHeader struct {
+	ClientID    ClientID // zeros before registration
+	Version     uint8
+	Code        Code
+	PayloadSize uint32 // bytes that follow
+}
+
+// Request 1100 has no type: its payload is the client's name alone, of the length
+// that the header announces. See ReadRegistration and WriteRegistration.
+
 // PublicKey is request 1101.
 type PublicKey struct {
 	Name Name                // the client's
@@ -17,23 +28,4 @@ type File struct {
 type Verdict struct {
 	ClientID ClientID
 	FileName Name
-}
-
-// Registered is response 2100, and with an id of zeros 2101.
-type Registered struct {
-	ClientID ClientID
-}
-
-// Key is response 2102.
-type Key struct {
-	ClientID ClientID
-	Wrapped  [WrappedKeySize]byte // the AES key under RSA-OAEP with SHA-1
-}
-
-// FileReceived is response 2103.
-type FileReceived struct {
-	ClientID    ClientID
-	ContentSize uint32 // of the ciphertext, as in 1103
-	FileName    Name
-	Checksum    uint32 // CRC-32 (IEEE) of the plaintext
 }
