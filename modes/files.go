@@ -2,7 +2,9 @@ package modes
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"text/tabwriter"
 	"time"
 
@@ -57,6 +59,9 @@ not verified if its content was found lost or damaged since.
 			}
 			catalogue, err := model.Open(settings.Database, model.Options{ReadOnly: true})
 			if err != nil {
+				if errors.Is(err, fs.ErrNotExist) {
+					err = fmt.Errorf("%w: name the server's with --database, or with --config its server.toml", err)
+				}
 				return fmt.Errorf("files: %w", explainPermission(err))
 			}
 			defer catalogue.Close()

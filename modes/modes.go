@@ -67,27 +67,50 @@ On a client:    fenc send --server HOST:PORT --name NAME FILE
 Settings come from server.toml, transfer.toml and me.toml, looked for in the
 working directory and then in fenc/ of your configuration directory. Flags win
 over the environment (FENC_ and the key in upper case), that over the files.`,
-		Commands:               []*cli.Command{serveCommand(s), sendCommand(s), filesCommand(s), importCommand(s), versionCommand(s)},
-		Reader:                 s.In,
-		Writer:                 s.Out,
-		ErrWriter:              s.Err,
-		HideHelpCommand:        true,
-		HideVersion:            true,
-		UseShortOptionHandling: false,
-		ExitErrHandler:         func(*cli.Context, error) {}, // main decides
-		OnUsageError:           asUsage,
+		Commands:        []*cli.Command{serveCommand(s), sendCommand(s), filesCommand(s), importCommand(s), versionCommand(s)},
+		Reader:          s.In,
+		Writer:          s.Out,
+		ErrWriter:       s.Err,
+		Flags:           []cli.Flag{helpFlag(), &cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
+		HideHelp:        true, // cli's own help flag is a variable that all Apps would share
+		HideHelpCommand: true,
+		HideVersion:     true,
+		ExitErrHandler:  func(*cli.Context, error) {}, // main decides
+		OnUsageError:    asUsage,
 		Action: func(c *cli.Context) error {
-			if !c.Args().Present() {
+			switch {
+			case c.Bool("version"):
+				return printVersion(s.Out)
+			case !c.Args().Present():
 				return cli.ShowAppHelp(c)
+			case c.Args().First() == "help":
+				return showHelp(c)
 			}
 			return unknownCommand(c)
 		},
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = asUsage
-		command.HideHelpCommand = true
+		command.Flags = append(command.Flags, helpFlag())
+		command.HideHelp, command.HideHelpCommand = true, true
 	}
 	return app
+}
+
+// showHelp is fenc help [COMMAND], which people try first.
+func showHelp(c *cli.Context) error {
+	name := c.Args().Get(1)
+	if name == "" {
+		return cli.ShowAppHelp(c)
+	}
+	if c.App.Command(name) == nil {
+		return usagef("no such command %q: fenc --help lists them", name)
+	}
+	return cli.ShowCommandHelp(c, name)
+}
+
+func helpFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help", DisableDefaultText: true}
 }
 
 // asUsage is what the flags' parser says, in the words of this program.
@@ -105,7 +128,14 @@ func asUsage(c *cli.Context, err error, _ bool) error {
 	return usagef("%s: %s --help lists the options", what, command)
 }
 
-func twoDashes(option string) string { return "--" + strings.TrimLeft(option, "-") }
+// twoDashes writes an option as people do: cli leaves one dash of it.
+func twoDashes(option string) string {
+	name := strings.TrimLeft(option, "-")
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
 
 func unknownCommand(c *cli.Context) error {
 	name := c.Args().First()

@@ -90,7 +90,7 @@ func runSend(ctx context.Context, s Streams, settings config.Transfer, source co
 	tally := &tally{out: s.Out}
 	var sources []*send.Source
 	for i, path := range settings.Files {
-		src, err := openSource(path, names[i], s.In)
+		src, err := openSource(ctx, path, names[i], s.In)
 		if err != nil {
 			tally.report(send.Result{Name: path, Err: err})
 			continue
@@ -99,7 +99,7 @@ func runSend(ctx context.Context, s Streams, settings config.Transfer, source co
 		sources = append(sources, src)
 	}
 	if len(sources) == 0 {
-		return tally.err()
+		return tally.err(ctx)
 	}
 	to := send3.Settings{
 		Server:         settings.Server,
@@ -109,18 +109,17 @@ func runSend(ctx context.Context, s Streams, settings config.Transfer, source co
 	}
 	var first *send3.Session
 	if !known {
-		if first, me, err = register(ctx, to, mePath, me.Name); err != nil {
+		if first, me, err = register(ctx, to, mePath, me.Name, s.Err); err != nil {
+			for _, src := range sources {
+				tally.report(send.Result{Name: src.Name, Size: src.Size(), Err: err})
+			}
 			return hintAtDefaults(err, settings, source)
 		}
-		fmt.Fprintf(s.Err, "fenc: registered as %q at %s; your identity is in %s: keep it secret, keep a copy\n", me.Name, to.Server, mePath)
 	}
 	if err := send3.Run(ctx, to, me, first, sources, tally.report); err != nil {
 		return hintAtDefaults(err, settings, source)
 	}
-	if ctx.Err() != nil {
-		return errors.Join(tally.err(), context.Canceled)
-	}
-	return tally.err()
+	return tally.err(ctx)
 }
 
 // sentNames gives each path the name it is sent under. Two files of one name
@@ -147,9 +146,9 @@ func sentNames(paths []string, as string) ([]string, error) {
 	return names, nil
 }
 
-func openSource(path, name string, stdin io.Reader) (*send.Source, error) {
+func openSource(ctx context.Context, path, name string, stdin io.Reader) (*send.Source, error) {
 	if path == "-" {
-		return send.Spool(stdin, name, v3.MaxFileSize)
+		return send.Spool(ctx, stdin, name, v3.MaxFileSize)
 	}
 	src, err := send.NewSource(path, name)
 	if err != nil {
@@ -197,7 +196,7 @@ func registrationName(name string) (string, error) {
 // register makes a key, takes the name at the server and writes me.toml. The key
 // is on the disk before the server hears of it, the id before anything is sent
 // under it.
-func register(ctx context.Context, to send3.Settings, mePath, name string) (s *send3.Session, me send3.Identity, err error) {
+func register(ctx context.Context, to send3.Settings, mePath, name string, notice io.Writer) (_ *send3.Session, me send3.Identity, err error) {
 	me.Name = name
 	if me.Key, err = v3.GenerateKey(); err != nil {
 		return nil, me, fmt.Errorf("make a key: %w", err)
@@ -211,7 +210,8 @@ func register(ctx context.Context, to send3.Settings, mePath, name string) (s *s
 		return nil, me, &usageError{err}
 	}
 	defer func() { err = errors.Join(err, file.Discard()) }()
-	if s, err = send3.Connect(ctx, to); err != nil {
+	s, err := send3.Connect(ctx, to)
+	if err != nil {
 		return nil, me, err
 	}
 	defer func() {
@@ -225,16 +225,24 @@ func register(ctx context.Context, to send3.Settings, mePath, name string) (s *s
 	if err = file.Commit(me.ID.String()); err != nil {
 		return nil, me, err
 	}
+	fmt.Fprintf(notice, "fenc: registered as %q at %s; your identity is in %s: keep it secret, keep a copy\n", me.Name, to.Server, mePath)
 	return s, me, s.AgreeKey(me)
 }
 
 // hintAtDefaults says where the server's address came from, when nobody chose it.
 func hintAtDefaults(err error, settings config.Transfer, source config.Source) error {
-	if source.Path == "" && settings.Server == config.DefaultTransfer().Server && !errors.Is(err, send.ErrRefused) {
+	if source.Path == "" && settings.Server == config.DefaultTransfer().Server &&
+		!errors.Is(err, send.ErrRefused) && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%w (the default address: no transfer.toml was found; --server names another)", err)
 	}
 	return err
 }
+
+// interrupted is a context.Canceled that says what it left undone.
+type interrupted struct{ left error }
+
+func (e *interrupted) Error() string { return "interrupted: " + e.left.Error() }
+func (e *interrupted) Unwrap() error { return context.Canceled }
 
 // tally prints results and counts them.
 type tally struct {
@@ -253,10 +261,12 @@ func (t *tally) report(r send.Result) {
 }
 
 // err is the error for the whole, nil if every file was verified.
-func (t *tally) err() error {
+func (t *tally) err(ctx context.Context) error {
 	switch {
 	case t.failed == 0:
 		return nil
+	case ctx.Err() != nil:
+		return &interrupted{fmt.Errorf("%d of %d files not verified", t.failed, t.files)}
 	case t.files == 1 && errors.Is(t.last, send.ErrRefused):
 		return send.ErrRefused
 	}

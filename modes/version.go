@@ -2,6 +2,7 @@ package modes
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -21,10 +22,14 @@ func versionCommand(s Streams) *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			fmt.Fprintf(s.Out, "fenc %s (%s, %s/%s%s), protocols: 3\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH, revision())
-			return nil
+			return printVersion(s.Out)
 		},
 	}
+}
+
+func printVersion(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "fenc %s (%s, %s/%s%s), protocols: 3\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH, revision())
+	return err
 }
 
 // revision is the commit that the binary was built from, where it is known.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,7 @@ func (r Result) Print(w io.Writer, quote func(string) string) {
 		checksum = "-"
 	}
 	if r.Err != nil {
-		verdict = "not verified: " + r.Err.Error()
+		verdict = "not verified: " + strings.ReplaceAll(r.Err.Error(), "\n", "; ") // joined errors stand on lines of their own
 	} else if r.Attempts > 1 {
 		verdict = fmt.Sprintf("verified (sent %d times)", r.Attempts)
 	}

@@ -3,6 +3,7 @@
 package send
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -42,14 +43,25 @@ func NewSource(path, name string) (*Source, error) {
 }
 
 // Spool copies r, at most limit bytes, to a temporary file, so that its size is
-// known, and makes a source of it.
-func Spool(r io.Reader, name string, limit int64) (*Source, error) {
+// known, and makes a source of it. The end of ctx ends it, even while r is silent.
+func Spool(ctx context.Context, r io.Reader, name string, limit int64) (*Source, error) {
 	f, err := os.CreateTemp("", "fenc-stdin-*")
 	if err != nil {
 		return nil, fmt.Errorf("spool standard input: %w", err)
 	}
 	s := &Source{Path: "-", Name: name, file: f, spool: true}
-	n, err := io.Copy(f, io.LimitReader(r, limit+1))
+	copied := make(chan error, 1)
+	var n int64
+	go func() {
+		var err error
+		n, err = io.Copy(f, io.LimitReader(r, limit+1))
+		copied <- err
+	}()
+	select {
+	case err = <-copied:
+	case <-ctx.Done():
+		return nil, errors.Join(&stopped{ctx.Err()}, s.Close())
+	}
 	if err == nil && n > limit {
 		err = fmt.Errorf("over the protocol's limit of %d bytes", limit)
 	}
@@ -61,6 +73,12 @@ func Spool(r io.Reader, name string, limit int64) (*Source, error) {
 	}
 	return s, nil
 }
+
+// stopped is a context's end in plain words.
+type stopped struct{ err error }
+
+func (e *stopped) Error() string { return "interrupted while standard input was read" }
+func (e *stopped) Unwrap() error { return e.err }
 
 // Size returns the file's length in bytes, as it was at the last Rewind.
 func (s *Source) Size() int64 { return s.before.Size() }

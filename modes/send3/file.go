@@ -80,7 +80,10 @@ func CheckSize(src *send.Source) error {
 // differ, send.ErrChanged if the file did not hold still. After any other error
 // the session cannot go on.
 func (s *Session) attempt(src *send.Source, name v3.Name) (checksum uint32, err error) {
-	const doing = "sending the content (its log says why; it may have refused the file's size or name, or have no space)"
+	const (
+		why   = " (its log says why; it may have refused the file's size or name, or have no space)"
+		doing = "sending the content" + why
+	)
 	size := v3.CipherSize(src.Size())
 	request := &v3.File{ClientID: s.me.ID, ContentSize: uint32(size), FileName: name}
 	if err := v3.WriteRequest(s.conn, s.me.ID, v3.CodeFile, request, uint32(size)); err != nil {
@@ -96,7 +99,7 @@ func (s *Session) attempt(src *send.Source, name v3.Name) (checksum uint32, err 
 	}
 	var answer v3.FileReceived
 	if _, err := s.answer(&answer, v3.CodeFileReceived); err != nil {
-		return 0, s.cutOff("the server's answer to the content", err)
+		return 0, s.cutOff("answering the content"+why, err)
 	}
 	if answer.ClientID != s.me.ID || answer.FileName != name || answer.ContentSize != request.ContentSize {
 		return 0, &connectionError{fmt.Errorf("server %s answered about another file (%q, %d bytes)",

@@ -154,7 +154,11 @@ func (e *connectionError) Unwrap() error { return e.err }
 
 // cutOff says in plain words what was being done when the connection failed.
 func (s *Session) cutOff(doing string, err error) error {
-	return &connectionError{fmt.Errorf("%s %s in the middle of %s", s.settings.Server, inWords(err, s.settings.Timeout), doing)}
+	err = inWords(err, s.settings.Timeout)
+	if errors.Is(err, context.Canceled) {
+		return &connectionError{fmt.Errorf("%w in the middle of %s", err, doing)}
+	}
+	return &connectionError{fmt.Errorf("server %s %w in the middle of %s", s.settings.Server, err, doing)}
 }
 
 // words is an error in plain words that keeps the one it speaks of.
@@ -182,6 +186,10 @@ func inWords(err error, timeout time.Duration) error {
 		return &words{"closed the connection", err}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return &words{"broke off the connection", err}
+	case errors.Is(err, v3.ErrVersion):
+		return &words{fmt.Sprintf("does not speak protocol 3 (%v): is the port right?", err), err}
+	case errors.Is(err, v3.ErrCode), errors.Is(err, v3.ErrSize):
+		return &words{fmt.Sprintf("broke the protocol (%v)", err), err}
 	}
 	return err
 }
