@@ -26,7 +26,9 @@ import (
 // environment or a working directory of their own.
 var binary = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(filepath.Dir(os.Getenv("XDG_CONFIG_HOME")), "fenc")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	build := exec.Command("go", "build", "-o", path, ".")
+	build.Dir = sourceDir
+	out, err := build.CombinedOutput()
 	return path, errors.Join(err, textError(out))
 })
 

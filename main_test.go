@@ -26,7 +26,11 @@ import (
 
 const patience = 60 * time.Second // after which a test is stuck, not slow
 
-// TestMain keeps the tests apart from the settings of whoever runs them.
+// sourceDir is where the tests were started: the folder of package main.
+var sourceDir string
+
+// TestMain keeps the tests apart from the settings of whoever runs them: his
+// environment, his configuration directory, and files beside the source.
 func TestMain(m *testing.M) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "FENC_") {
@@ -38,6 +42,12 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
+	if sourceDir, err = os.Getwd(); err != nil {
+		panic(err)
+	}
+	if err := os.Chdir(dir); err != nil {
+		panic(err)
+	}
 	status := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(status)
@@ -523,7 +533,7 @@ func TestInterruptEndsTheTransfer(t *testing.T) {
 // recordedMe is the identity of the first client's recordings.
 func recordedMe(t *testing.T) (name, id, key string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("modes", "send3", "testdata", "reconnect-and-send.json"))
+	data, err := os.ReadFile(filepath.Join(sourceDir, "modes", "send3", "testdata", "reconnect-and-send.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

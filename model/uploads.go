@@ -227,9 +227,14 @@ func (c *Catalogue) read(query func(db *gorm.DB) error) error {
 	return nil
 }
 
-// Unseal forgets a sealed upload whose bytes are gone.
+// Unseal turns a sealed upload that cannot become a file into garbage. One that
+// is not there, or not sealed, is left as it is.
 func (c *Catalogue) Unseal(id ID) error {
 	return c.write(func(tx *gorm.DB) error {
-		return tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing).Error
+		gone := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing)
+		if gone.Error != nil || gone.RowsAffected == 0 {
+			return gone.Error
+		}
+		return discardObjects(tx, Time{c.now()}, id)
 	})
 }

@@ -34,7 +34,7 @@ type block struct {
 // busy. Whole blocks go past the page cache where the file system allows it: a
 // server that only stores has no use for the copy, and the disk works while the
 // rest still arrives.
-func copyAt(ctx context.Context, w File, off int64, r io.Reader, limit int64) (n int64, readErr, writeErr error) {
+func copyAt(ctx context.Context, w *output, off int64, r io.Reader, limit int64) (n int64, readErr, writeErr error) {
 	filled, free := make(chan block, blocks), make(chan *[]byte, blocks)
 	for range blocks - 1 {
 		free <- nil // taken from the pool when they are needed: small files need one
@@ -49,10 +49,7 @@ func copyAt(ctx context.Context, w File, off int64, r io.Reader, limit int64) (n
 			break
 		}
 		var got int
-		got, readErr = io.ReadFull(r, *buf)
-		if readErr == io.ErrUnexpectedEOF {
-			readErr = io.EOF
-		}
+		got, readErr = fill(r, *buf)
 		if n+int64(got) > limit {
 			readErr = ErrTooLong
 			break
@@ -95,19 +92,26 @@ func copyAt(ctx context.Context, w File, off int64, r io.Reader, limit int64) (n
 	}
 }
 
+// fill reads until p is full or r gives an error, which it returns as it is.
+// io.ReadFull would make one of an end within p that r itself may mean as a fault.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var got int
+		got, err = r.Read(p[n:])
+		n += got
+	}
+	return n, err
+}
+
 // writeBlocks writes what arrives on filled and hands the buffers back on free.
 // At the first error it closes failed and takes the rest unwritten.
-func writeBlocks(w File, filled <-chan block, free chan<- *[]byte, failed chan<- struct{}) error {
+func writeBlocks(w *output, filled <-chan block, free chan<- *[]byte, failed chan<- struct{}) error {
 	var err error
 	var unpushed int64
-	direct := false
 	for b := range filled {
+		direct := false
 		if err == nil {
-			whole := b.n == blockSize && b.off%directAlign == 0
-			if whole != direct {
-				direct = w.Direct(whole) == nil && whole
-			}
-			err = writeBlock(w, b, &direct)
+			direct, err = w.write(b)
 			if err != nil {
 				close(failed)
 			}
@@ -121,16 +125,40 @@ func writeBlocks(w File, filled <-chan block, free chan<- *[]byte, failed chan<-
 	return err
 }
 
-// writeBlock writes one block. A file system that takes the flag for direct
-// writes and then refuses the write itself gets it the other way.
-func writeBlock(w File, b block, direct *bool) error {
-	_, err := w.WriteAt((*b.buf)[:b.n], b.off)
-	if err != nil && *direct && errors.Is(err, errInvalid) {
-		*direct = false
-		if err := w.Direct(false); err != nil {
-			return err
+// output is a file and the mode of its descriptor, which the writers of several
+// chunks share.
+type output struct {
+	File
+
+	mu      sync.Mutex
+	direct  bool // the descriptor writes past the page cache
+	refused bool // the file system does no such writes
+}
+
+// write writes one block and reports whether it went past the page cache. A file
+// system that takes the flag for direct writes and then refuses the write itself
+// gets it the other way.
+func (o *output) write(b block) (direct bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	whole := b.n == blockSize && b.off%directAlign == 0
+	if want := whole && !o.refused; want != o.direct {
+		switch err := o.Direct(want); {
+		case err == nil:
+			o.direct = want
+		case want:
+			o.refused = true
+		default:
+			return false, err
 		}
-		_, err = w.WriteAt((*b.buf)[:b.n], b.off)
 	}
-	return err
+	_, err = o.WriteAt((*b.buf)[:b.n], b.off)
+	if o.direct && errors.Is(err, errInvalid) {
+		if err := o.Direct(false); err != nil {
+			return false, err
+		}
+		o.direct, o.refused = false, true
+		_, err = o.WriteAt((*b.buf)[:b.n], b.off)
+	}
+	return o.direct, err
 }

@@ -18,10 +18,25 @@ type Partial struct {
 	chunk  int64 // bytes of a chunk; the only chunk may be shorter
 
 	mu     sync.RWMutex // held for reading while a chunk is written
-	file   File
+	file   *output
 	sealed bool
+
+	failMu sync.Mutex
 	err    error // first failure to write; there is no second try
 }
+
+// fail records a failure to write, and returns the first.
+func (p *Partial) fail(err error) error {
+	p.failMu.Lock()
+	defer p.failMu.Unlock()
+	if p.err == nil {
+		p.err = err
+	}
+	return p.err
+}
+
+// failed returns the first failure to write.
+func (p *Partial) failed() error { return p.fail(nil) }
 
 // Begin opens an upload under key, of at most size bytes in chunks of the given
 // size. Space for it is taken now, so that a full disk shows before the first
@@ -34,7 +49,7 @@ func (f *Folder) Begin(ctx context.Context, key string, size, chunk int64) (*Par
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", f.distrust(err))
 	}
-	p := &Partial{folder: f, key: key, chunk: chunk, file: file}
+	p := &Partial{folder: f, key: key, chunk: chunk, file: &output{File: file}}
 	if err := file.Reserve(size); err != nil {
 		return nil, errors.Join(fmt.Errorf("reserve %d bytes: %w", size, f.distrust(err)), p.Discard())
 	}
@@ -50,36 +65,32 @@ func (p *Partial) WriteChunk(ctx context.Context, i int, r io.Reader, n int64) (
 	if p.sealed || p.file == nil {
 		return 0, ErrSealed
 	}
-	if p.err != nil {
-		return 0, p.err
+	if err := p.failed(); err != nil {
+		return 0, err
 	}
 	written, readErr, writeErr := copyAt(ctx, p.file, int64(i)*p.chunk, r, n)
 	if writeErr != nil {
-		p.err = p.folder.distrust(writeErr)
-		return written, p.err
+		return written, p.fail(p.folder.distrust(writeErr))
 	}
 	return written, readErr
 }
 
 // Seal makes the upload an object of exactly size bytes, durable under its key.
 // It is final: later writes fail. After an error the upload can only be
-// discarded, and Settle must not be asked for it.
+// discarded.
 func (p *Partial) Seal(ctx context.Context, size int64) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.sealed {
 		return nil
 	}
-	if p.err != nil {
-		return p.err
+	if err := errors.Join(p.failed(), ctx.Err()); err != nil {
+		return err
 	}
 	if p.file == nil {
 		return ErrSealed
 	}
-	err := ctx.Err()
-	if err == nil {
-		err = p.file.Truncate(size)
-	}
+	err := p.file.Truncate(size)
 	if err == nil {
 		err = p.file.Sync() // on the descriptor that wrote it
 	}
@@ -89,8 +100,7 @@ func (p *Partial) Seal(ctx context.Context, size int64) error {
 		err = p.folder.promote(p.key)
 	}
 	if err != nil {
-		p.err = fmt.Errorf("make upload durable: %w", p.folder.distrust(err))
-		return p.err
+		return p.fail(fmt.Errorf("make upload durable: %w", p.folder.distrust(err)))
 	}
 	p.sealed = true
 	return nil

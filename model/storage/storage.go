@@ -167,12 +167,19 @@ func (f *Folder) Degraded() error {
 	return fmt.Errorf("%w: %w", ErrDegraded, f.degraded)
 }
 
-// Probe writes and syncs a file, and trusts the disk again if that works.
+// Probe does what an upload needs with a file (write, sync, rename, sync the
+// folder) and trusts the disk again if all of it works.
 func (f *Folder) Probe() error {
 	if err := f.writeProbe(); err != nil {
 		return err
 	}
-	if err := f.fs.Remove(probeFile); err != nil {
+	if err := f.fs.Rename(probeFile, probeFile+"-2"); err != nil {
+		return err
+	}
+	if err := f.fs.Remove(probeFile + "-2"); err != nil {
+		return err
+	}
+	if err := f.fs.SyncDir(private); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -190,14 +197,17 @@ func (f *Folder) writeProbe() error {
 	return errors.Join(err, file.Sync(), file.Close())
 }
 
-// distrust sorts a failure to write: a full disk is ErrNoSpace and passes,
-// anything else degrades the storage.
+// distrust sorts a failure to write: a full disk is ErrNoSpace and passes, as a
+// lack of descriptors does; anything else degrades the storage.
 func (f *Folder) distrust(err error) error {
 	if err == nil || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrDegraded) {
 		return err
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return err // descriptors ran out: says nothing of the disk
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -249,7 +259,40 @@ func (f *Folder) Remove(keys ...string) error {
 	return errors.Join(errs...)
 }
 
-// Parts lists the keys of what lies in the folder of open uploads.
+// Purge removes objects for good: once it has returned, no power cut brings them
+// back.
+func (f *Folder) Purge(keys ...string) error {
+	if err := f.Remove(keys...); err != nil {
+		return err
+	}
+	synced := make(map[string]bool)
+	for _, key := range keys {
+		dir := objectDir(key)
+		if synced[dir] {
+			continue
+		}
+		if err := f.fs.SyncDir(dir); err != nil {
+			return err
+		}
+		synced[dir] = true
+	}
+	return nil
+}
+
+// RemoveParts removes what Parts lists, whatever it is called, and no object;
+// absent is fine.
+func (f *Folder) RemoveParts(names ...string) error {
+	var errs []error
+	for _, name := range names {
+		if err := f.fs.Remove(partPath(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Parts lists the names of what lies in the folder of open uploads: their keys,
+// and what else has come there.
 func (f *Folder) Parts() ([]string, error) {
 	entries, err := f.fs.ReadDir(partDir)
 	if err != nil {

@@ -34,13 +34,21 @@ type Archive struct {
 	now       func() time.Time
 	owesView  atomic.Bool    // a file is verified and the tree does not show it
 	views     [64]sync.Mutex // by file, so that the newest of two commits is shown last
+
+	mu      sync.Mutex
+	newest  int64              // change up to which every file is shown, but for those of unshown
+	unshown map[model.ID]int64 // newest as it was before a commit whose view is not there yet, by upload
 }
 
 // Open opens an archive over an opened catalogue and storage, both of which it
 // closes in Close, and settles what an earlier process left behind.
 func Open(c *model.Catalogue, s *storage.Folder, log *slog.Logger) (*Archive, error) {
-	a := &Archive{Catalogue: c, store: s, log: log, now: time.Now}
-	if err := a.settle(); err != nil {
+	a := &Archive{Catalogue: c, store: s, log: log, now: time.Now, unshown: make(map[model.ID]int64)}
+	var err error
+	if a.newest, err = c.LastChange(); err == nil {
+		err = a.settle()
+	}
+	if err != nil {
 		return nil, fmt.Errorf("settle the storage: %w", err)
 	}
 	return a, nil
@@ -92,16 +100,15 @@ func (in *Incoming) Keep(ctx context.Context, size int64, checksum uint32) (mode
 	}
 	in.ended = true
 	if err := in.part.Seal(ctx, size); err != nil {
-		return model.File{}, errors.Join(err, a.drop(id))
+		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id))
 	}
-	file, err := a.Catalogue.Commit(id)
+	file, err := a.commit(id)
 	if errors.Is(err, model.ErrPathTaken) {
 		return model.File{}, errors.Join(err, a.drop(id))
 	}
 	if err != nil {
 		return model.File{}, err
 	}
-	a.show(file)
 	return file, nil
 }
 
@@ -115,10 +122,38 @@ func (in *Incoming) Discard() error {
 	return errors.Join(in.part.Discard(), in.archive.Catalogue.Abandon(in.upload.ID))
 }
 
-// drop takes back a sealed upload that cannot become a file.
+// drop takes back a sealed upload that cannot become a file. Its row becomes one
+// of garbage, so that bytes which cannot be removed now, or come back after a
+// power cut, are known and removed later.
 func (a *Archive) drop(id model.ID) error {
-	// The bytes first: a row without bytes is settled, bytes without a row never.
 	return errors.Join(a.store.Remove(id.String()), a.Catalogue.Unseal(id))
+}
+
+// commit makes the sealed upload the file of its name, and shows it.
+func (a *Archive) commit(id model.ID) (model.File, error) {
+	a.mu.Lock()
+	a.unshown[id] = a.newest
+	a.mu.Unlock()
+	file, err := a.Catalogue.Commit(id)
+	if err == nil {
+		a.show(file)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.unshown, id)
+	a.newest = max(a.newest, file.Change)
+	return file, err
+}
+
+// shown returns the newest change up to which no view is still to come.
+func (a *Archive) shown() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	newest := a.newest
+	for _, before := range a.unshown {
+		newest = min(newest, before)
+	}
+	return newest
 }
 
 // show puts the file into the tree. The file is verified whether or not that

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"time"
 
 	"fenc/model"
@@ -50,7 +51,7 @@ func (a *Archive) settle() error {
 	if err != nil {
 		return err
 	}
-	if err := a.store.Remove(strays...); err != nil {
+	if err := a.store.RemoveParts(strays...); err != nil {
 		return err
 	}
 	return a.review()
@@ -58,6 +59,11 @@ func (a *Archive) settle() error {
 
 // complete takes a verified upload from its seal to its view.
 func (a *Archive) complete(u model.Upload) error {
+	if f, ok := a.Catalogue.File(u.ClientID, u.FileName); ok && f.ReceivedAt.After(u.StartedAt.Time) {
+		// Its sender was never told that it is kept, and the name has been written since.
+		a.log.Warn("interrupted upload removed: the file has been replaced since", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName))
+		return a.drop(u.ID)
+	}
 	key := u.ID.String()
 	err := a.store.Settle(key, u.Size, func(content io.Reader) error {
 		sum := crc32.NewIEEE()
@@ -77,14 +83,13 @@ func (a *Archive) complete(u model.Upload) error {
 	if err != nil {
 		return err
 	}
-	file, err := a.Catalogue.Commit(u.ID)
+	_, err = a.commit(u.ID)
 	if errors.Is(err, model.ErrPathTaken) {
 		return a.drop(u.ID)
 	}
 	if err != nil {
 		return err
 	}
-	a.show(file)
 	a.log.Info("interrupted upload completed", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName), "bytes", u.Size)
 	return nil
 }
@@ -122,9 +127,10 @@ func (a *Archive) review() error {
 	}
 }
 
-// markSettled records the newest change as agreed, once the tree that shows it
+// markSettled records the newest change that is shown as agreed, once the tree
 // is durable.
 func (a *Archive) markSettled() error {
+	shown := a.shown()
 	if a.owesView.Load() {
 		return nil
 	}
@@ -134,6 +140,7 @@ func (a *Archive) markSettled() error {
 	}
 	for {
 		files, err := a.Catalogue.FilesSince(after, filesAtOnce)
+		files = slices.DeleteFunc(files, func(f model.File) bool { return f.Change > shown })
 		if err != nil || len(files) == 0 {
 			return err
 		}
@@ -186,7 +193,7 @@ func (a *Archive) sweep() error {
 	for i, o := range objects {
 		keys[i] = o.String()
 	}
-	if err := a.store.Remove(keys...); err != nil {
+	if err := a.store.Purge(keys...); err != nil {
 		return err
 	}
 	return a.Catalogue.Removed(objects)
