@@ -501,12 +501,12 @@ func TestDegradedStorageTakesUploadsAgainAfterTheProbe(t *testing.T) {
 	if _, err := s.send(t.Context(), "a", []byte("content")); !errors.Is(err, storage.ErrDegraded) {
 		t.Errorf("got %v, want ErrDegraded", err)
 	}
-	s.probe()
+	s.Probe()
 	if _, err := s.Receive(t.Context(), s.upload("a", 100)); !errors.Is(err, storage.ErrDegraded) {
 		t.Errorf("before it is mended: got %v, want ErrDegraded", err)
 	}
 	s.fsys.Before = nil
-	s.probe()
+	s.Probe()
 	s.mustSend(t, "a", []byte("content"))
 	s.wantVerified(t, "a", []byte("content"))
 }

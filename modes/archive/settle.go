@@ -175,7 +175,7 @@ func (a *Archive) Run(ctx context.Context) {
 		case <-sweep.C:
 			err = errors.Join(a.sweep(), a.markSettled())
 		case <-probe.C:
-			a.probe()
+			a.Probe() // an error is the one that the storage is degraded by, again
 		}
 		if err != nil && ctx.Err() == nil {
 			a.log.Error("upkeep of the catalogue", "error", err)
@@ -199,12 +199,15 @@ func (a *Archive) sweep() error {
 	return a.Catalogue.Removed(objects)
 }
 
-// probe asks a degraded storage whether it works again.
-func (a *Archive) probe() {
+// Probe asks a degraded storage whether it works again. It returns nil where it
+// does.
+func (a *Archive) Probe() error {
 	if a.store.Degraded() == nil {
-		return
+		return nil
 	}
-	if a.store.Probe() == nil {
-		a.log.Info("storage works again")
+	if err := a.store.Probe(); err != nil {
+		return err
 	}
+	a.log.Info("storage works again")
+	return nil
 }
