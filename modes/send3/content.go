@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	pieceSize = 256 << 10 // bytes read, encrypted and written at once; they stay in a processor's cache
-	pieces    = 6         // on their way at most: read ahead, being encrypted, being written
+	pieceSize = 512 << 10 // bytes read, encrypted and written at once
+	pieces    = 3         // one is read and encrypted, one waits, one is written
 )
 
 // piecePool keeps buffers between files; each has room for the padding.
@@ -20,105 +20,69 @@ var piecePool = sync.Pool{New: func() any {
 	return &b
 }}
 
-// piece is a part of the content in a buffer from the pool.
-type piece struct {
-	buf  *[]byte
-	n    int  // bytes of it that count
-	last bool // the padding goes here
-}
-
-func (p piece) free() { piecePool.Put(p.buf) }
-
 // readError is a source that cannot be read on in the middle of its content.
 type readError struct{ err error }
 
 func (e *readError) Error() string { return fmt.Sprintf("read the file: %v", e.err) }
 func (e *readError) Unwrap() error { return e.err }
 
-// pipeline is one file's content on its way from the source to the connection.
-// Reading, encrypting and writing are three goroutines: encrypting is what takes
-// longest and cannot be divided, so nothing else is done beside it.
-type pipeline struct {
-	plain, sealed chan piece
-	slots         chan struct{} // one for each piece on its way
-	failed        chan struct{} // closed by the writer when nothing more can be written
-
-	// Of the reader, once plain is closed:
-	checksum uint32
-	missing  int64 // bytes made up
-	readErr  error
-}
-
 // writeContent reads size bytes of r, encrypts them, and writes the ciphertext to
-// w. It returns the plaintext's checksum.
+// w. It returns the plaintext's checksum. Reading and encrypting go on while a
+// goroutine writes.
 //
 // The length was announced, so a source that ends early is filled up with zeros:
 // the conversation stays in step, and missing says how many bytes were made up.
 func writeContent(w io.Writer, r io.Reader, size int64, key v3.SessionKey) (checksum uint32, missing int64, err error) {
-	p := &pipeline{
-		plain: make(chan piece, pieces), sealed: make(chan piece, pieces),
-		slots: make(chan struct{}, pieces), failed: make(chan struct{}),
-	}
-	written := make(chan error, 1)
-	go p.read(r, size)
-	go func() { written <- p.write(w) }()
+	ready, done := make(chan *[]byte, pieces-2), make(chan error, 1)
+	failed := make(chan struct{})
+	go func() { done <- writePieces(w, ready, failed) }()
+	defer func() {
+		close(ready)
+		if writeErr := <-done; err == nil {
+			err = writeErr
+		}
+	}()
 
 	encrypt := v3.NewEncrypter(key)
-	for piece := range p.plain {
-		if piece.last {
-			piece.n = len(encrypt.Final(*piece.buf, piece.n))
-		} else {
-			encrypt.Blocks((*piece.buf)[:piece.n])
-		}
-		p.sealed <- piece // has room for all there are
-	}
-	close(p.sealed)
-	if err := <-written; err != nil {
-		return 0, 0, err
-	}
-	return p.checksum, p.missing, p.readErr
-}
-
-// read fills pieces and computes the checksum. The last piece, which takes the
-// padding, is the one that is not full: after an exact multiple it is empty.
-func (p *pipeline) read(r io.Reader, size int64) {
-	defer close(p.plain)
 	for left, last := size, false; !last; {
-		select {
-		case p.slots <- struct{}{}:
-		case <-p.failed:
-			return
-		}
-		next := piece{buf: piecePool.Get().(*[]byte), n: int(min(left, pieceSize))}
-		buf := (*next.buf)[:next.n]
-		got, err := io.ReadFull(r, buf)
+		buf := piecePool.Get().(*[]byte)
+		n := int(min(left, pieceSize))
+		got, err := io.ReadFull(r, (*buf)[:n])
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-			p.readErr = &readError{err}
-			next.free()
-			return
+			return 0, 0, &readError{err}
 		}
-		clear(buf[got:])
-		p.missing += int64(next.n - got)
-		p.checksum = crc32.Update(p.checksum, crc32.IEEETable, buf)
-		left -= int64(next.n)
-		last = next.n < pieceSize
-		next.last = last
-		p.plain <- next
+		clear((*buf)[got:n])
+		missing += int64(n - got)
+		left -= int64(n)
+		checksum = crc32.Update(checksum, crc32.IEEETable, (*buf)[:n])
+		// The last piece is the one that takes the padding: of an exact
+		// multiple, an empty one follows.
+		if last = n < pieceSize; last {
+			*buf = encrypt.Final(*buf, n)
+		} else {
+			*buf = (*buf)[:n]
+			encrypt.Blocks(*buf)
+		}
+		select {
+		case ready <- buf:
+		case <-failed:
+			return 0, 0, nil // the writer's error goes out
+		}
 	}
+	return checksum, missing, nil
 }
 
-// write writes what arrives and gives the buffers back. At the first error it
-// closes failed and takes the rest unwritten.
-func (p *pipeline) write(w io.Writer) error {
-	var err error
-	for piece := range p.sealed {
-		if err == nil {
-			if _, err = w.Write((*piece.buf)[:piece.n]); err != nil {
-				close(p.failed)
-			}
+// writePieces writes what arrives on ready and gives the buffers back. At the
+// first error it closes failed and ends.
+func writePieces(w io.Writer, ready <-chan *[]byte, failed chan<- struct{}) error {
+	for buf := range ready {
+		_, err := w.Write(*buf)
+		*buf = (*buf)[:pieceSize+v3.BlockSize]
+		piecePool.Put(buf)
+		if err != nil {
+			close(failed)
+			return err
 		}
-		piece.free()
-		<-p.slots
 	}
-	return err
+	return nil
 }
