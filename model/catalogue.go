@@ -50,7 +50,7 @@ var (
 
 // schemaVersion counts the changes of the tables. A database of a newer version
 // is refused.
-const schemaVersion = 1
+const schemaVersion = 2
 
 const (
 	settingSchema  = "schema"
@@ -198,9 +198,13 @@ func (c *Catalogue) prepare(unclean bool) error {
 func (c *Catalogue) migrate() error {
 	return c.db.Transaction(func(tx *gorm.DB) error {
 		if tx.Migrator().HasTable(&setting{}) {
+			if err := upgrade(tx); err != nil {
+				return err
+			}
 			return c.checkSchema(tx)
 		}
-		if err := tx.AutoMigrate(&setting{}, &Client{}, &File{}, &Upload{}, &Garbage{}); err != nil {
+		tables := []any{&setting{}, &Client{}, &File{}, &Upload{}, &Garbage{}, &Chunk{}, &Tree{}, &Pack{}, &Invite{}}
+		if err := tx.AutoMigrate(tables...); err != nil {
 			return fmt.Errorf("make the tables: %w", err)
 		}
 		return saveSetting(tx, settingSchema, schemaVersion)

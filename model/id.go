@@ -73,3 +73,46 @@ func binaryType(db *gorm.DB, n int) string {
 	}
 	return fmt.Sprintf("varchar(%d)", n)
 }
+
+// Hash is a digest of 32 bytes: BLAKE3 of content, SHA-256 of a key or a token.
+// The zero Hash stands for none, and is NULL in its column.
+type Hash [32]byte
+
+// IsZero reports whether h is unset.
+func (h Hash) IsZero() bool { return h == Hash{} }
+
+// String returns the 64 hexadecimal digits of h, lower-case as b3sum and
+// sha256sum print them.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// Value implements driver.Valuer.
+func (h Hash) Value() (driver.Value, error) {
+	if h.IsZero() {
+		return nil, nil
+	}
+	return h[:], nil
+}
+
+// Scan implements sql.Scanner.
+func (h *Hash) Scan(src any) error {
+	*h = Hash{}
+	var b []byte
+	switch v := src.(type) {
+	case nil:
+		return nil
+	case []byte:
+		b = v
+	case string:
+		b = []byte(v)
+	}
+	if len(b) != len(h) {
+		return fmt.Errorf("digest column holds %T of %d bytes, want %d", src, len(b), len(h))
+	}
+	copy(h[:], b)
+	return nil
+}
+
+// GormDBDataType implements gorm's schema.GormDataTypeInterface.
+func (Hash) GormDBDataType(db *gorm.DB, _ *schema.Field) string {
+	return binaryType(db, len(Hash{}))
+}

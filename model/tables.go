@@ -19,7 +19,11 @@ type Client struct {
 	LastSeen  Time
 	SharedKey string `gorm:"type:varchar(32);not null;default:''"` // the session's key in hex while it lasts, empty otherwise
 
-	Protocol     int    `gorm:"not null"`                               // version the client registered with; its id serves no other
+	Protocol     int    `gorm:"not null"`           // version the client registered with; its id serves no other
+	Fingerprint  Hash   `gorm:"uniqueIndex"`        // of the public key, by which protocol 4 finds its client; zero in version 3
+	Rights       Rights `gorm:"not null;default:7"` // what it may do
+	Quota        int64  `gorm:"not null;default:0"` // bytes that its files and open uploads may take; 0 is no bound
+	RevokedAt    Time   // when it was revoked; zero while it is not
 	Folder       string `gorm:"type:varchar(255);not null"`             // the client's folder in the storage
 	FolderKey    string `gorm:"type:varchar(255);not null;uniqueIndex"` // Folder as a case-folding file system sees it
 	RegisteredAt Time   `gorm:"not null"`
@@ -32,6 +36,21 @@ type PublicKey []byte
 // GormDBDataType implements gorm's schema.GormDataTypeInterface.
 func (PublicKey) GormDBDataType(db *gorm.DB, _ *schema.Field) string { return binaryType(db, 160) }
 
+// Rights is a set of what a client may do.
+type Rights uint8
+
+const (
+	// RightSend: send files under new names.
+	RightSend Rights = 1 << iota
+	// RightRead: list and fetch its own files, and learn what of them is stored.
+	RightRead
+	// RightReplace: put new content in the place of what it sent before.
+	RightReplace
+
+	// AllRights is what a client has unless it was given less.
+	AllRights = RightSend | RightRead | RightReplace
+)
+
 // File is a row of the specification's table files: the newest content that
 // its client said was right.
 type File struct {
@@ -43,10 +62,15 @@ type File struct {
 
 	PathKey    string `gorm:"type:varchar(255);not null;uniqueIndex"` // FilePath as the storage's file system tells names apart
 	Size       int64  `gorm:"not null"`                               // bytes of plaintext
-	Checksum   uint32 `gorm:"not null"`                               // CRC-32 (IEEE) of the plaintext
-	Object     ID     `gorm:"not null"`                               // what holds the content
-	Version    int64  `gorm:"not null"`                               // 1, and one more with each replacement
-	Protocol   int    `gorm:"not null"`                               // version it came by
+	Checksum   uint32 `gorm:"not null"`                               // CRC-32 (IEEE) of the plaintext; 0 where it came by protocol 4
+	Digest     Hash   // BLAKE3 of the plaintext; zero where it came by protocol 3
+	ModTime    int64  `gorm:"not null;default:0"` // of the file at its sender: nanoseconds since 1970; 0 where it came by protocol 3
+	Mode       uint32 `gorm:"not null;default:0"` // of the file at its sender: permission bits & 0777; 0 where it came by protocol 3
+	Object     ID     `gorm:"not null"`           // what holds the content, unless Pack does
+	Pack       *ID    `gorm:"index"`              // object that still holds the content, among that of others
+	PackOffset int64  `gorm:"not null;default:0"` // where in the pack the content begins
+	Version    int64  `gorm:"not null"`           // 1, and one more with each replacement
+	Protocol   int    `gorm:"not null"`           // version it came by
 	ReceivedAt Time   `gorm:"not null"`
 	Change     int64  `gorm:"not null;index"` // grows with every commit of any file; see Catalogue.Settled
 
@@ -71,13 +95,18 @@ type Upload struct {
 	ID        ID          `gorm:"primaryKey"` // of the object that it will be
 	ClientID  ID          `gorm:"not null;index"`
 	FileName  string      `gorm:"type:varchar(255);not null"` // as it was sent
-	Size      int64       `gorm:"not null"`                   // bytes of plaintext: the most there can be while open, exact from sealing on
-	Checksum  uint32      `gorm:"not null"`                   // CRC-32 (IEEE), from sealing on
+	Size      int64       `gorm:"not null"`                   // bytes of plaintext: protocol 3: the most there can be while open; protocol 4: exact
+	Checksum  uint32      `gorm:"not null"`                   // CRC-32 (IEEE), from sealing on, by protocol 3
+	Digest    Hash        // BLAKE3, from sealing on, by protocol 4
+	ChunkSize int64       `gorm:"not null;default:0"` // bytes of a chunk, the last may be shorter; 0 by protocol 3
+	ModTime   int64       `gorm:"not null;default:0"`
+	Mode      uint32      `gorm:"not null;default:0"`
 	Protocol  int         `gorm:"not null"`
 	State     UploadState `gorm:"type:varchar(16);not null"`
 	Path      string      `gorm:"type:varchar(255);not null"`            // where the file should stand in the client's folder
 	SparePath string      `gorm:"type:varchar(255);not null;default:''"` // where, if another file stands there; empty: nowhere
 	StartedAt Time        `gorm:"not null"`
+	TouchedAt Time        // when it was last resumed or got on; zero by protocol 3
 
 	Client *Client `gorm:"foreignKey:ClientID;references:ID;constraint:OnDelete:RESTRICT"`
 }
@@ -92,8 +121,46 @@ type Garbage struct {
 // TableName implements gorm's schema.Tabler.
 func (Garbage) TableName() string { return "garbage" }
 
+// Chunk is a chunk of an open upload that is durable in the storage.
+type Chunk struct {
+	UploadID ID    `gorm:"primaryKey"`
+	Number   int64 `gorm:"primaryKey;autoIncrement:false"` // 0 is the first
+	Hash     Hash  `gorm:"not null"`                       // its BLAKE3 chaining value, or the root's of a file of one chunk
+}
+
+// Tree is the chunks' hashes of an object of two or more chunks, so that a
+// changed file can be sent by its changed chunks alone.
+type Tree struct {
+	Object    ID     `gorm:"primaryKey"`
+	ChunkSize int64  `gorm:"not null"`
+	Hashes    []byte `gorm:"not null"` // 32 bytes a chunk, in order
+}
+
+// Pack is an object that holds the content of many small files until each has
+// an object of its own.
+type Pack struct {
+	ID     ID   `gorm:"primaryKey"`
+	MadeAt Time `gorm:"not null"`
+}
+
+// Invite lets one key register, once, or take the place of a client's key.
+type Invite struct {
+	TokenHash Hash   `gorm:"primaryKey"`                 // SHA-256 of the token; the token itself is nowhere
+	Name      string `gorm:"type:varchar(127);not null"` // that the client gets; empty: the one it asks for
+	Rights    Rights `gorm:"not null"`
+	Quota     int64  `gorm:"not null"` // bytes; 0 is no bound
+	CreatedAt Time   `gorm:"not null"`
+	ExpiresAt Time   `gorm:"not null"`
+	RevokedAt Time
+	UsedAt    Time
+	UsedBy    Hash // fingerprint of the key that used it
+	ClientID  *ID  // the client that it made; from the beginning, if it is to rekey that client
+	Rekey     bool `gorm:"not null"` // whether it gives ClientID another key
+}
+
 // setting is a value the catalogue keeps about itself.
 type setting struct {
 	Name  string `gorm:"primaryKey;type:varchar(64)"`
 	Value int64  `gorm:"not null"`
+	Text  string `gorm:"type:varchar(1024);not null;default:''"`
 }
