@@ -104,7 +104,7 @@ func TestBinaryWorksOnTheDefaultsInAnEmptyFolder(t *testing.T) {
 			addr := server.address(t)
 			write(t, filepath.Join(home, "a.txt"), "abc")
 			for _, contact := range []string{"first", "second"} {
-				r := start(t, home, nil, "send", "--server", addr, "--name", "grace", "a.txt").result(t)
+				r := start(t, home, nil, "send", "--protocol", "3", "--server", addr, "--name", "grace", "a.txt").result(t)
 				r.want(t, 0, "a.txt  3 bytes", "verified")
 				if got, want := strings.Contains(r.errors, "your identity is in me.toml"), contact == "first"; got != want {
 					t.Errorf("%s contact: stderr: got %q, want notice %t", contact, r.errors, want)
@@ -127,7 +127,7 @@ func TestBinaryRegistersAsUserAtHostWithoutAName(t *testing.T) {
 	server := start(t, t.TempDir(), nil, "serve", "--listen", "127.0.0.1:0")
 	home := t.TempDir()
 	write(t, filepath.Join(home, "a.txt"), "abc")
-	r := start(t, home, nil, "send", "--server", server.address(t), "a.txt").result(t)
+	r := start(t, home, nil, "send", "--protocol", "3", "--server", server.address(t), "a.txt").result(t)
 	host, err := os.Hostname()
 	if err != nil {
 		t.Skip(err)
@@ -242,7 +242,7 @@ func TestSIGINTEndsASendWith130(t *testing.T) {
 	defer l.Close()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a.txt"), "abc")
-	c := start(t, dir, nil, "send", "--server", l.Addr().String(), "--name", "grace", "a.txt")
+	c := start(t, dir, nil, "send", "--protocol", "3", "--server", l.Addr().String(), "--name", "grace", "a.txt")
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -306,6 +306,6 @@ func TestFlagWinsOverEnvironmentWinsOverFile(t *testing.T) {
 		}
 		write(t, filepath.Join(dir, "config", "fenc", "transfer.toml"), "server = \""+file+"\"\n")
 		write(t, filepath.Join(dir, "a.txt"), "abc")
-		start(t, dir, nil, "send", "a.txt").result(t).want(t, 1, "connect to "+file+": refused")
+		start(t, dir, nil, "send", "--protocol", "3", "a.txt").result(t).want(t, 1, "connect to "+file+": refused")
 	})
 }

@@ -178,7 +178,7 @@ func write(t testing.TB, path, text string) string {
 func client(t testing.TB, server, name string) (dir, settings string) {
 	t.Helper()
 	dir = t.TempDir()
-	return dir, write(t, filepath.Join(dir, "transfer.toml"), fmt.Sprintf("server = %q\nname = %q\n", server, name))
+	return dir, write(t, filepath.Join(dir, "transfer.toml"), fmt.Sprintf("server = %q\nname = %q\nprotocol = 3\n", server, name))
 }
 
 // deadAddress is an address where nothing listens.
@@ -427,7 +427,7 @@ func TestUsageMistakesSayTheRemedy(t *testing.T) {
 		"import of nothing":        {[]string{"import", dir}, []string{dir, "no transfer.info, me.info or port.info"}},
 		"version with an argument": {[]string{"version", "x"}, []string{"version takes no arguments"}},
 		"name of a control char":   {[]string{"send", "--me", filepath.Join(dir, "no.toml"), "--name", "a\x1bb", a}, []string{"--name", "control character"}},
-		"name too long to be sent": {[]string{"send", "--as", strings.Repeat("n", 256), a}, []string{"protocol 3 cannot carry this name", "--as"}},
+		"name too long to be sent": {[]string{"send", "--protocol", "3", "--as", strings.Repeat("n", 256), a}, []string{"protocol 3 cannot carry this name", "--as"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

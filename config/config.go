@@ -1,4 +1,5 @@
-// Package config reads fenc's settings: server.toml, transfer.toml and me.toml.
+// Package config reads fenc's settings, server.toml, transfer.toml and me.toml,
+// and the server's key, and writes what fenc itself writes of them.
 //
 // A setting comes from the first of these that has it: the command line
 // (Override), the environment (FENC_ and the key in upper case), the file, the
@@ -8,11 +9,15 @@
 package config
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,46 +28,83 @@ import (
 
 // Server is server.toml: how fenc serve listens, stores and limits.
 type Server struct {
-	Listen        string   `toml:"listen"`            // host:port; an empty host is every address, port 0 a free one
-	Storage       string   `toml:"storage" is:"path"` // directory of the received files
-	Database      string   `toml:"database" is:"dsn"` // catalogue; a path means SQLite
-	Protocols     []int    `toml:"protocols"`         // versions spoken; only 3 for now
-	Registration  string   `toml:"registration"`      // "open" or "closed" to new clients
-	MaxFileSize   Size     `toml:"max_file_size"`     // bytes of one file; 0 is the protocol's own limit
-	MaxSessions   int      `toml:"max_sessions"`      // clients at once, 1 to 1000000
-	IdleTimeout   Duration `toml:"idle_timeout"`      // longest silence of a client, 1s to 24h
-	ShutdownGrace Duration `toml:"shutdown_grace"`    // how long transfers may finish after SIGTERM, 0s to 1h
-	LogLevel      string   `toml:"log_level"`         // "debug", "info", "warn" or "error"
-	LogFormat     string   `toml:"log_format"`        // "text" or "json"
-	origins       `toml:"-"`
+	Listen                string   `toml:"listen"`                   // host:port; an empty host is every address, port 0 a free one
+	Advertise             string   `toml:"advertise"`                // host:port that invites name; empty leaves it to the caller
+	Storage               string   `toml:"storage" is:"path"`        // directory of the received files
+	Database              string   `toml:"database" is:"dsn"`        // catalogue; a path means SQLite
+	Key                   string   `toml:"key" is:"path"`            // file of the private key; empty: see KeyPath
+	Protocols             []int    `toml:"protocols"`                // versions spoken, 3 and 4; nil: see ServedProtocols
+	RequirePQ             bool     `toml:"require_pq"`               // refuse a key exchange that is not post-quantum
+	Registration          string   `toml:"registration"`             // "open", "invite" or "closed" to new clients
+	MaxFileSize           Size     `toml:"max_file_size"`            // bytes of one file; 0 is the protocol's own limit
+	MaxSessions           int      `toml:"max_sessions"`             // clients at once, 1 to 1000000
+	MaxSessionsPerAddress int      `toml:"max_sessions_per_address"` // of them from one address, 1 to 1000000
+	MaxOpenUploads        int      `toml:"max_open_uploads"`         // unfinished files of one client, 1 to 10000
+	MaxClientSize         Size     `toml:"max_client_size"`          // bytes of all files of one client; 0 is no bound
+	MaxClientFiles        int      `toml:"max_client_files"`         // files of one client; 0 is no bound
+	KeepPartial           Duration `toml:"keep_partial"`             // how long an unfinished file waits to be resumed, 1h to 8760h
+	IdleTimeout           Duration `toml:"idle_timeout"`             // longest silence of a client, 1s to 24h
+	ShutdownGrace         Duration `toml:"shutdown_grace"`           // how long transfers may finish after SIGTERM, 0s to 1h
+	LogLevel              string   `toml:"log_level"`                // "debug", "info", "warn" or "error"
+	LogFormat             string   `toml:"log_format"`               // "text" or "json"
+	origins               `toml:"-"`
 }
 
 // DefaultServer returns the settings of a server that has no file.
 func DefaultServer() Server {
 	return Server{
-		Listen:        "127.0.0.1:1234",
-		Storage:       "files",
-		Database:      "fenc.db",
-		Protocols:     []int{3},
-		Registration:  "open",
-		MaxSessions:   4096,
-		IdleTimeout:   Duration(60 * time.Second),
-		ShutdownGrace: Duration(30 * time.Second),
-		LogLevel:      "info",
-		LogFormat:     "text",
+		Listen:                "127.0.0.1:1234",
+		Storage:               "files",
+		Database:              "fenc.db",
+		RequirePQ:             true,
+		Registration:          "open",
+		MaxSessions:           4096,
+		MaxSessionsPerAddress: 1024,
+		MaxOpenUploads:        64,
+		KeepPartial:           7 * day,
+		IdleTimeout:           Duration(60 * time.Second),
+		ShutdownGrace:         Duration(30 * time.Second),
+		LogLevel:              "info",
+		LogFormat:             "text",
 	}
+}
+
+// KeyPath returns the file of the server's private key: Key or, where that is
+// empty, server.key beside the database.
+func (s Server) KeyPath() string {
+	return cmp.Or(s.Key, filepath.Join(filepath.Dir(s.Database), "server.key"))
+}
+
+// ServedProtocols returns the protocol versions to speak on an address that is
+// a loopback address or not: those that are set or, where none are, 3 and 4 on
+// a loopback address and 4 alone elsewhere.
+func (s Server) ServedProtocols(loopback bool) []int {
+	switch {
+	case s.Protocols != nil:
+		return slices.Clone(s.Protocols)
+	case loopback:
+		return []int{3, 4}
+	}
+	return []int{4}
 }
 
 // Transfer is transfer.toml: where fenc send sends, as whom, and what.
 type Transfer struct {
-	Server         string   `toml:"server"`          // host:port
-	Name           string   `toml:"name"`            // to register under, 1 to 127 bytes; empty leaves it to the caller
-	Files          []string `toml:"files" is:"path"` // to send where the command line names none; "-" is standard input
-	Protocol       int      `toml:"protocol"`        // only 3 for now
-	Me             string   `toml:"me" is:"path"`    // path of me.toml; empty: looked up
-	Attempts       int      `toml:"attempts"`        // resends after a checksum mismatch, 0 to 100
-	Timeout        Duration `toml:"timeout"`         // longest silence of the server, 1s to 24h
-	ConnectTimeout Duration `toml:"connect_timeout"` // longest wait for the connection, 100ms to 1h
+	Server         string   `toml:"server"`                 // host:port
+	ServerKey      []string `toml:"server_key" is:"texts"`  // fingerprints of its key, "SHA256:…"; empty: none is pinned yet
+	Name           string   `toml:"name"`                   // to register under, 1 to 127 bytes; empty leaves it to the caller
+	Files          []string `toml:"files" is:"source"`      // to send where the command line names none: see ExpandFiles
+	Exclude        []string `toml:"exclude"`                // patterns of what to leave out, as .gitignore has them
+	ExcludeFrom    []string `toml:"exclude_from" is:"path"` // paths of files that hold such patterns, one a line
+	FollowLinks    bool     `toml:"follow_links"`           // send what symbolic links lead to; false skips them
+	Protocol       int      `toml:"protocol"`               // 3 or 4
+	RequirePQ      bool     `toml:"require_pq"`             // refuse a key exchange that is not post-quantum
+	Me             string   `toml:"me" is:"path"`           // path of me.toml; empty: looked up
+	Streams        int      `toml:"streams"`                // connections that carry the files, 1 to 16
+	Attempts       int      `toml:"attempts"`               // resends after a checksum mismatch, 0 to 100
+	RetryFor       Duration `toml:"retry_for"`              // how long to try again after a failure that may pass, 0s to 168h
+	Timeout        Duration `toml:"timeout"`                // longest silence of the server, 1s to 24h
+	ConnectTimeout Duration `toml:"connect_timeout"`        // longest wait for the connection, 100ms to 1h
 	origins        `toml:"-"`
 }
 
@@ -70,8 +112,11 @@ type Transfer struct {
 func DefaultTransfer() Transfer {
 	return Transfer{
 		Server:         "127.0.0.1:1234",
-		Protocol:       3,
+		Protocol:       4,
+		RequirePQ:      true,
+		Streams:        1,
 		Attempts:       3,
+		RetryFor:       Duration(10 * time.Minute),
 		Timeout:        Duration(2 * time.Minute),
 		ConnectTimeout: Duration(10 * time.Second),
 	}
@@ -95,12 +140,19 @@ func (t *Transfer) Override(key string, text ...string) error {
 func (s *Server) Validate() error {
 	return s.first([]check{
 		{"listen", s.Listen, checkAddress(s.Listen, true)},
+		{"advertise", s.Advertise, checkAdvertise(s.Advertise)},
 		{"storage", s.Storage, checkPath(s.Storage)},
 		{"database", s.Database, checkPath(s.Database)},
+		{"key", s.Key, checkNoNUL(s.Key)},
 		{"protocols", s.Protocols, checkProtocols(s.Protocols)},
-		{"registration", s.Registration, checkOneOf(s.Registration, "open", "closed")},
+		{"registration", s.Registration, checkOneOf(s.Registration, "open", "invite", "closed")},
 		{"max_file_size", s.MaxFileSize, checkRange(s.MaxFileSize, 0, Size(math.MaxInt64))},
 		{"max_sessions", s.MaxSessions, checkRange(s.MaxSessions, 1, 1_000_000)},
+		{"max_sessions_per_address", s.MaxSessionsPerAddress, checkRange(s.MaxSessionsPerAddress, 1, 1_000_000)},
+		{"max_open_uploads", s.MaxOpenUploads, checkRange(s.MaxOpenUploads, 1, 10_000)},
+		{"max_client_size", s.MaxClientSize, checkRange(s.MaxClientSize, 0, Size(math.MaxInt64))},
+		{"max_client_files", s.MaxClientFiles, checkRange(s.MaxClientFiles, 0, math.MaxInt32)},
+		{"keep_partial", s.KeepPartial, checkRange(s.KeepPartial, hour, 365*day)},
 		{"idle_timeout", s.IdleTimeout, checkRange(s.IdleTimeout, second, day)},
 		{"shutdown_grace", s.ShutdownGrace, checkRange(s.ShutdownGrace, 0, hour)},
 		{"log_level", s.LogLevel, checkOneOf(s.LogLevel, "debug", "info", "warn", "error")},
@@ -112,11 +164,16 @@ func (s *Server) Validate() error {
 func (t *Transfer) Validate() error {
 	return t.first([]check{
 		{"server", t.Server, checkAddress(t.Server, false)},
+		{"server_key", t.ServerKey, checkFingerprints(t.ServerKey)},
 		{"name", t.Name, checkName(t.Name, true)},
-		{"files", t.Files, checkFiles(t.Files)},
+		{"files", t.Files, checkEach(t.Files, "path", checkPath)},
+		{"exclude", t.Exclude, checkEach(t.Exclude, "pattern", checkExclude)},
+		{"exclude_from", t.ExcludeFrom, checkEach(t.ExcludeFrom, "path", checkPath)},
 		{"protocol", t.Protocol, checkProtocol(t.Protocol)},
 		{"me", t.Me, checkNoNUL(t.Me)},
+		{"streams", t.Streams, checkRange(t.Streams, 1, 16)},
 		{"attempts", t.Attempts, checkRange(t.Attempts, 0, 100)},
+		{"retry_for", t.RetryFor, checkRange(t.RetryFor, 0, 7*day)},
 		{"timeout", t.Timeout, checkRange(t.Timeout, second, day)},
 		{"connect_timeout", t.ConnectTimeout, checkRange(t.ConnectTimeout, Duration(100*time.Millisecond), hour)},
 	})
@@ -124,27 +181,41 @@ func (t *Transfer) Validate() error {
 
 // remedies say, for each key, what to write instead of a wrong value.
 var remedies = map[string]string{
-	"listen":          `write host:port, such as "127.0.0.1:1234" or "[::1]:1234"`,
-	"storage":         `write a directory, such as "files"`,
-	"database":        `write a path, such as "fenc.db"`,
-	"protocols":       `write [3], the only one so far`,
-	"registration":    `write "open" or "closed"`,
-	"max_file_size":   `write a size such as "4GiB", or 0 for the protocol's own limit`,
-	"max_sessions":    `write a whole number from 1 to 1000000`,
-	"idle_timeout":    `write a duration from 1s to 24h, such as "60s"`,
-	"shutdown_grace":  `write a duration from 0s to 1h, such as "30s"`,
-	"log_level":       `write "debug", "info", "warn" or "error"`,
-	"log_format":      `write "text" or "json"`,
-	"server":          `write host:port, such as "127.0.0.1:1234" or "[::1]:1234"`,
-	"name":            `write 1 to 127 bytes of text without control characters`,
-	"files":           `write a list of paths, such as ["report.pdf"]`,
-	"protocol":        `write 3, the only one so far`,
-	"me":              `write a path, such as "me.toml", or leave the key out`,
-	"attempts":        `write a whole number from 0 to 100`,
-	"timeout":         `write a duration from 1s to 24h, such as "2m"`,
-	"connect_timeout": `write a duration from 100ms to 1h, such as "10s"`,
-	"id":              `write the 32 hex digits that the server gave`,
-	"private_key":     `write an RSA key as base64 of PKCS#8`,
+	"listen":                   `write host:port, such as "127.0.0.1:1234" or "[::1]:1234"`,
+	"advertise":                `write the host:port that clients reach, such as "files.example.org:1234", or leave the key out`,
+	"storage":                  `write a directory, such as "files"`,
+	"database":                 `write a path, such as "fenc.db"`,
+	"key":                      `write a path, such as "server.key"`,
+	"protocols":                `write [4], [3] or [3, 4], or leave the key out`,
+	"require_pq":               `write true or false`,
+	"registration":             `write "open", "invite" or "closed"`,
+	"max_file_size":            `write a size such as "4GiB", or 0 for the protocol's own limit`,
+	"max_sessions":             `write a whole number from 1 to 1000000`,
+	"max_sessions_per_address": `write a whole number from 1 to 1000000`,
+	"max_open_uploads":         `write a whole number from 1 to 10000`,
+	"max_client_size":          `write a size such as "100GiB", or 0 for no bound`,
+	"max_client_files":         `write a whole number up to 2147483647, or 0 for no bound`,
+	"keep_partial":             `write a duration from 1h to 8760h, such as "168h"`,
+	"idle_timeout":             `write a duration from 1s to 24h, such as "60s"`,
+	"shutdown_grace":           `write a duration from 0s to 1h, such as "30s"`,
+	"log_level":                `write "debug", "info", "warn" or "error"`,
+	"log_format":               `write "text" or "json"`,
+	"server":                   `write host:port, such as "127.0.0.1:1234" or "[::1]:1234"`,
+	"server_key":               `write the fingerprint that the server shows, "SHA256:" and 43 characters, or a list of them`,
+	"name":                     `write 1 to 127 bytes of text without control characters`,
+	"files":                    `write a list of paths, such as ["report.pdf"]`,
+	"exclude":                  `write a list of patterns, such as ["*.tmp"]`,
+	"exclude_from":             `write a list of paths, such as [".gitignore"]`,
+	"follow_links":             `write true or false`,
+	"protocol":                 `write 3 or 4`,
+	"me":                       `write a path, such as "me.toml", or leave the key out`,
+	"streams":                  `write a whole number from 1 to 16`,
+	"attempts":                 `write a whole number from 0 to 100`,
+	"retry_for":                `write a duration from 0s to 168h, such as "10m"; 0s never tries again`,
+	"timeout":                  `write a duration from 1s to 24h, such as "2m"`,
+	"connect_timeout":          `write a duration from 100ms to 1h, such as "10s"`,
+	"id":                       `write the 32 hex digits that the server gave`,
+	"private_key":              `write an RSA or Ed25519 key as base64 of PKCS#8`,
 }
 
 const (
@@ -176,14 +247,14 @@ func checkOneOf(v string, known ...string) error {
 }
 
 func checkProtocol(v int) error {
-	if v != 3 {
+	if v != 3 && v != 4 {
 		return fmt.Errorf("protocol %d is not known", v)
 	}
 	return nil
 }
 
 func checkProtocols(versions []int) error {
-	if len(versions) == 0 {
+	if versions != nil && len(versions) == 0 {
 		return errors.New("empty")
 	}
 	for i, v := range versions {
@@ -211,11 +282,41 @@ func checkPath(path string) error {
 	return checkNoNUL(path)
 }
 
-func checkFiles(paths []string) error {
-	for i, p := range paths {
-		if err := checkPath(p); err != nil {
-			return fmt.Errorf("path %d: %w", i+1, err)
+// checkEach returns check's first complaint about an entry of list, which it
+// calls by what and its number.
+func checkEach(list []string, what string, check func(string) error) error {
+	for i, e := range list {
+		if err := check(e); err != nil {
+			return fmt.Errorf("%s %d: %w", what, i+1, err)
 		}
+	}
+	return nil
+}
+
+func checkExclude(pattern string) error {
+	if strings.ContainsAny(pattern, "\r\n") {
+		return errors.New("holds a line break")
+	}
+	return checkPath(pattern)
+}
+
+func checkFingerprints(keys []string) error { return checkEach(keys, "fingerprint", checkFingerprint) }
+
+// checkFingerprint accepts "SHA256:" and the unpadded base64 of 32 bytes, the
+// one way to write them.
+func checkFingerprint(text string) error {
+	if text == "" {
+		return errors.New("empty")
+	}
+	digest, ok := strings.CutPrefix(text, "SHA256:")
+	if !ok {
+		return errors.New("no SHA256: in front")
+	}
+	if n := utf8.RuneCountInString(digest); n != 43 {
+		return fmt.Errorf("%d characters after SHA256: in place of 43", n)
+	}
+	if raw, err := base64.RawStdEncoding.Strict().DecodeString(digest); err != nil || len(raw) != sha256.Size {
+		return errors.New("not base64")
 	}
 	return nil
 }
@@ -234,6 +335,13 @@ func checkName(name string, mayBeEmpty bool) error {
 		return errors.New("holds a control character")
 	}
 	return nil
+}
+
+func checkAdvertise(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	return checkAddress(addr, false)
 }
 
 // checkAddress accepts host:port: a name, an IPv4 address or an IPv6 address

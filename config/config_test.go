@@ -63,7 +63,7 @@ func TestNoFileIsDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tr.Server != "127.0.0.1:1234" || tr.Protocol != 3 || tr.Attempts != 3 || tr.Timeout != Duration(2*time.Minute) {
+	if tr.Server != "127.0.0.1:1234" || tr.Protocol != 4 || tr.Attempts != 3 || tr.Timeout != Duration(2*time.Minute) {
 		t.Errorf("got %+v, want the defaults", tr)
 	}
 }
@@ -71,6 +71,8 @@ func TestNoFileIsDefaults(t *testing.T) {
 func TestServerFileErrors(t *testing.T) {
 	t.Parallel()
 	const addr = `; write host:port, such as "127.0.0.1:1234" or "[::1]:1234"`
+	const reached = `; write the host:port that clients reach, such as "files.example.org:1234", or leave the key out`
+	const keep = `; write a duration from 1h to 8760h, such as "168h"`
 	const idle = `; write a duration from 1s to 24h, such as "60s"`
 	const size = `; write a size such as "4GiB", or 0 for the protocol's own limit`
 	tests := []struct{ name, text, want string }{
@@ -78,8 +80,8 @@ func TestServerFileErrors(t *testing.T) {
 		{"unknown key in capitals", "Listen = \"x\"", "1: Listen = \"x\": unknown key; did you mean `listen`?"},
 		{"unknown key with dashes", "idle-timeout = \"1s\"", "1: idle-timeout = \"1s\": unknown key; did you mean `idle_timeout`?"},
 		{"first of two unknown keys", "log_level = \"info\"\nstorag = 1\nlisten2 = 2", "2: storag = 1: unknown key; did you mean `storage`?"},
-		{"unknown key like none", "password = true", "1: password = true: unknown key; the keys are listen, storage, database, protocols, registration, max_file_size, max_sessions, idle_timeout, shutdown_grace, log_level, log_format"},
-		{"unknown odd key", "\"a\\nb c\" = 1", `1: "a\nb c" = 1: unknown key; the keys are listen, storage, database, protocols, registration, max_file_size, max_sessions, idle_timeout, shutdown_grace, log_level, log_format`},
+		{"unknown key like none", "password = true", "1: password = true: unknown key; the keys are listen, advertise, storage, database, key, protocols, require_pq, registration, max_file_size, max_sessions, max_sessions_per_address, max_open_uploads, max_client_size, max_client_files, keep_partial, idle_timeout, shutdown_grace, log_level, log_format"},
+		{"unknown odd key", "\"a\\nb c\" = 1", `1: "a\nb c" = 1: unknown key; the keys are listen, advertise, storage, database, key, protocols, require_pq, registration, max_file_size, max_sessions, max_sessions_per_address, max_open_uploads, max_client_size, max_client_files, keep_partial, idle_timeout, shutdown_grace, log_level, log_format`},
 		{"table", "\n\n[serve]\nlisten = \":1\"", "3: [serve]: unknown table; keys stand outside tables, as in listen = …"},
 		{"dotted key", "\n\nserve.a.listen = \":1\"", "3: [serve]: unknown table; keys stand outside tables, as in listen = …"},
 		{"list of tables", "\n[[serve]]\nlisten = 1", "2: [serve]: unknown table; keys stand outside tables, as in listen = …"},
@@ -89,9 +91,9 @@ func TestServerFileErrors(t *testing.T) {
 		{"fraction for number", "max_sessions = 1.5", "1: max_sessions = 1.5: a fraction where a whole number belongs; write a whole number from 1 to 1000000"},
 		{"number too large for any", "max_sessions = 4294967297", "1: max_sessions = 4294967297: out of range; write a whole number from 1 to 1000000"},
 		{"date for size", "max_file_size = 2026-01-02", "1: max_file_size = 2026-01-02T00:00:00Z: a date where a size belongs" + size},
-		{"number for list", "\nprotocols = 3", "2: protocols = 3: a number where a list of whole numbers belongs; write [3], the only one so far"},
-		{"text in list", "protocols = [3, \"4\"]", "1: protocols = [3, \"4\"]: entry 2: text where a whole number belongs; write [3], the only one so far"},
-		{"list in list", "protocols = [3, [4]]", "1: protocols = [3, […]]: entry 2: a list where a whole number belongs; write [3], the only one so far"},
+		{"number for list", "\nprotocols = 3", "2: protocols = 3: a number where a list of whole numbers belongs; write [4], [3] or [3, 4], or leave the key out"},
+		{"text in list", "protocols = [3, \"4\"]", "1: protocols = [3, \"4\"]: entry 2: text where a whole number belongs; write [4], [3] or [3, 4], or leave the key out"},
+		{"list in list", "protocols = [3, [4]]", "1: protocols = [3, […]]: entry 2: a list where a whole number belongs; write [4], [3] or [3, 4], or leave the key out"},
 		{"duration without unit", "idle_timeout = 30", "1: idle_timeout = 30: unit missing, as in \"30s\"" + idle},
 		{"duration text without unit", "idle_timeout = \"30\"", "1: idle_timeout = \"30\": unit missing, as in \"30s\"" + idle},
 		{"no duration", "idle_timeout = \"soon\"", "1: idle_timeout = \"soon\": not a duration" + idle},
@@ -106,10 +108,24 @@ func TestServerFileErrors(t *testing.T) {
 		{"size fraction", "max_file_size = 1.5", "1: max_file_size = 1.5: a fraction where a size belongs" + size},
 		{"sessions none", "max_sessions = 0", "1: max_sessions = 0: under 1; write a whole number from 1 to 1000000"},
 		{"sessions too many", "max_sessions = 1000001", "1: max_sessions = 1000001: over 1000000; write a whole number from 1 to 1000000"},
-		{"protocol unknown", "protocols = [3, 4]", "1: protocols = [3, 4]: protocol 4 is not known; write [3], the only one so far"},
-		{"protocol twice", "protocols = [3, 3]", "1: protocols = [3, 3]: 3 stands there twice; write [3], the only one so far"},
-		{"protocols empty", "protocols = []", "1: protocols = []: empty; write [3], the only one so far"},
-		{"registration unknown", "registration = \"maybe\"", "1: registration = \"maybe\": not known; write \"open\" or \"closed\""},
+		{"protocol unknown", "protocols = [3, 5]", "1: protocols = [3, 5]: protocol 5 is not known; write [4], [3] or [3, 4], or leave the key out"},
+		{"protocol twice", "protocols = [3, 3]", "1: protocols = [3, 3]: 3 stands there twice; write [4], [3] or [3, 4], or leave the key out"},
+		{"protocols empty", "protocols = []", "1: protocols = []: empty; write [4], [3] or [3, 4], or leave the key out"},
+		{"require_pq a text", "require_pq = \"false\"", "1: require_pq = \"false\": text where true or false belongs; write true or false"},
+		{"require_pq a number", "require_pq = 0", "1: require_pq = 0: a number where true or false belongs; write true or false"},
+		{"key with NUL", "key = \"a\\u0000b\"", "1: key = \"a\\x00b\": holds a NUL; write a path, such as \"server.key\""},
+		{"advertised port free", "advertise = \"h:0\"", "1: advertise = \"h:0\": port \"0\" is not a number from 1 to 65535" + reached},
+		{"advertised host empty", "advertise = \":1\"", "1: advertise = \":1\": no host" + reached},
+		{"sessions per address none", "max_sessions_per_address = 0", "1: max_sessions_per_address = 0: under 1; write a whole number from 1 to 1000000"},
+		{"sessions per address too many", "max_sessions_per_address = 1000001", "1: max_sessions_per_address = 1000001: over 1000000; write a whole number from 1 to 1000000"},
+		{"open uploads none", "max_open_uploads = 0", "1: max_open_uploads = 0: under 1; write a whole number from 1 to 10000"},
+		{"open uploads too many", "max_open_uploads = 10001", "1: max_open_uploads = 10001: over 10000; write a whole number from 1 to 10000"},
+		{"client size negative", "max_client_size = -1", "1: max_client_size = -1: under 0; write a size such as \"100GiB\", or 0 for no bound"},
+		{"client files negative", "max_client_files = -1", "1: max_client_files = -1: under 0; write a whole number up to 2147483647, or 0 for no bound"},
+		{"client files too many", "max_client_files = 2147483648", "1: max_client_files = 2147483648: out of range; write a whole number up to 2147483647, or 0 for no bound"},
+		{"partial files gone at once", "keep_partial = \"59m\"", "1: keep_partial = \"59m\": under 1h" + keep},
+		{"partial files for ever", "keep_partial = \"8761h\"", "1: keep_partial = \"8761h\": over 8760h" + keep},
+		{"registration unknown", "registration = \"maybe\"", "1: registration = \"maybe\": not known; write \"open\", \"invite\" or \"closed\""},
 		{"log level unknown", "log_level = \"loud\"", "1: log_level = \"loud\": not known; write \"debug\", \"info\", \"warn\" or \"error\""},
 		{"log format empty", "log_format = \"\"", "1: log_format = \"\": empty; write \"text\" or \"json\""},
 		{"storage empty", "storage = \"\"", "1: storage = \"\": empty; write a directory, such as \"files\""},
@@ -128,8 +144,8 @@ func TestServerFileErrors(t *testing.T) {
 		// The library counts one line too few here.
 		{"quotes open at CRLF", "\r\nlisten = \":1\r\nmax_sessions = 1\r\n", "2: listen = \":1: not TOML (strings cannot contain newlines); close the quotes"},
 		{"after lines of text", "storage = \"\"\"\na\nb\"\"\"\nmax_sessions = 0", "4: max_sessions = 0: under 1; write a whole number from 1 to 1000000"},
-		{"text over lines", "\nregistration = \"\"\"\na\nb\"\"\"", "2: registration = \"a\\nb\": not known; write \"open\" or \"closed\""},
-		{"long value", "registration = \"" + strings.Repeat("é", 99) + "\"", "1: registration = \"" + strings.Repeat("é", 40) + "…\": not known; write \"open\" or \"closed\""},
+		{"text over lines", "\nregistration = \"\"\"\na\nb\"\"\"", "2: registration = \"a\\nb\": not known; write \"open\", \"invite\" or \"closed\""},
+		{"long value", "registration = \"" + strings.Repeat("é", 99) + "\"", "1: registration = \"" + strings.Repeat("é", 40) + "…\": not known; write \"open\", \"invite\" or \"closed\""},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -147,6 +163,7 @@ func TestServerFileErrors(t *testing.T) {
 
 func TestTransferFileErrors(t *testing.T) {
 	t.Parallel()
+	const fingerprint = "; write the fingerprint that the server shows, \"SHA256:\" and 43 characters, or a list of them"
 	const name = "; write 1 to 127 bytes of text without control characters"
 	tests := []struct{ name, text, want string }{
 		{"server without host", "server = \":1234\"", "1: server = \":1234\": no host; write host:port, such as \"127.0.0.1:1234\" or \"[::1]:1234\""},
@@ -154,7 +171,24 @@ func TestTransferFileErrors(t *testing.T) {
 		{"name with newline", "name = \"a\\nb\"", "1: name = \"a\\nb\": holds a control character" + name},
 		{"files a text", "\nfiles = \"a\"", "2: files = \"a\": text where a list of texts belongs; write a list of paths, such as [\"report.pdf\"]"},
 		{"file without name", "files = [\n\"a\",\n\"\"]", "1: files = [\"a\", \"\"]: path 2: empty; write a list of paths, such as [\"report.pdf\"]"},
-		{"protocol 4", "protocol = 4", "1: protocol = 4: protocol 4 is not known; write 3, the only one so far"},
+		{"protocol unknown", "protocol = 5", "1: protocol = 5: protocol 5 is not known; write 3 or 4"},
+		{"server key empty", "server_key = \"\"", "1: server_key = \"\": fingerprint 1: empty" + fingerprint},
+		{"server key of another kind", "server_key = \"MD5:00\"", "1: server_key = \"MD5:00\": fingerprint 1: no SHA256: in front" + fingerprint},
+		{"server key short", "server_key = \"SHA256:AA\"", "1: server_key = \"SHA256:AA\": fingerprint 1: 2 characters after SHA256: in place of 43" + fingerprint},
+		{"server key padded", "server_key = \"" + pinA + "=\"", "1: server_key = \"" + pinA + "=\": fingerprint 1: 44 characters after SHA256: in place of 43" + fingerprint},
+		{"server key with bits to spare", "server_key = \"" + pinA[:49] + "B\"", "1: server_key = \"" + pinA[:49] + "B\": fingerprint 1: not base64" + fingerprint},
+		{"server key over lines", "server_key = \"" + pinA[:48] + "\\nA\"", "1: server_key = \"" + pinA[:48] + "\\nA\": fingerprint 1: not base64" + fingerprint},
+		{"second server key", "server_key = [\n\"" + pinA + "\",\n\"x\"]", "1: server_key = [\"" + pinA + "\", \"x\"]: fingerprint 2: no SHA256: in front" + fingerprint},
+		{"server key a number", "server_key = 5", "1: server_key = 5: a number where a list of texts belongs" + fingerprint},
+		{"streams none", "streams = 0", "1: streams = 0: under 1; write a whole number from 1 to 16"},
+		{"streams too many", "streams = 17", "1: streams = 17: over 16; write a whole number from 1 to 16"},
+		{"retry negative", "retry_for = \"-1s\"", "1: retry_for = \"-1s\": under 0s; write a duration from 0s to 168h, such as \"10m\"; 0s never tries again"},
+		{"retry too long", "retry_for = \"169h\"", "1: retry_for = \"169h\": over 168h; write a duration from 0s to 168h, such as \"10m\"; 0s never tries again"},
+		{"exclude a text", "exclude = \"*.tmp\"", "1: exclude = \"*.tmp\": text where a list of texts belongs; write a list of patterns, such as [\"*.tmp\"]"},
+		{"exclude nothing", "exclude = [\"a\", \"\"]", "1: exclude = [\"a\", \"\"]: pattern 2: empty; write a list of patterns, such as [\"*.tmp\"]"},
+		{"exclude two lines", "exclude = [\"a\\nb\"]", "1: exclude = [\"a\\nb\"]: pattern 1: holds a line break; write a list of patterns, such as [\"*.tmp\"]"},
+		{"exclude_from without name", "exclude_from = [\"\"]", "1: exclude_from = [\"\"]: path 1: empty; write a list of paths, such as [\".gitignore\"]"},
+		{"follow_links a text", "follow_links = \"yes\"", "1: follow_links = \"yes\": text where true or false belongs; write true or false"},
 		{"attempts negative", "attempts = -1", "1: attempts = -1: under 0; write a whole number from 0 to 100"},
 		{"attempts too many", "attempts = 101", "1: attempts = 101: over 100; write a whole number from 0 to 100"},
 		{"timeout too short", "timeout = \"999ms\"", "1: timeout = \"999ms\": under 1s; write a duration from 1s to 24h, such as \"2m\""},
@@ -213,7 +247,8 @@ func TestEnvironmentErrors(t *testing.T) {
 		{"FENC_MAX_SESSIONS", "many", `FENC_MAX_SESSIONS="many": not a whole number; write a whole number from 1 to 1000000`},
 		{"FENC_MAX_SESSIONS", "99999999999999999999", `FENC_MAX_SESSIONS="99999999999999999999": out of range; write a whole number from 1 to 1000000`},
 		{"FENC_MAX_FILE_SIZE", "-1", `FENC_MAX_FILE_SIZE="-1": not a size; write a size such as "4GiB", or 0 for the protocol's own limit`},
-		{"FENC_PROTOCOLS", "3,x", `FENC_PROTOCOLS="3,x": entry 2: not a whole number; write [3], the only one so far`},
+		{"FENC_PROTOCOLS", "3,x", `FENC_PROTOCOLS="3,x": entry 2: not a whole number; write [4], [3] or [3, 4], or leave the key out`},
+		{"FENC_REQUIRE_PQ", "1", `FENC_REQUIRE_PQ="1": neither true nor false; write true or false`},
 		{"FENC_STORAGE", "\xff", `FENC_STORAGE="\xff": not UTF-8; write a directory, such as "files"`},
 	}
 	for _, tc := range tests {
@@ -262,7 +297,7 @@ func TestValidateSetInCode(t *testing.T) {
 	wantError(t, c.Validate(), "DIR", `files = [""]: path 1: empty; write a list of paths, such as ["report.pdf"]`)
 	s = DefaultServer()
 	s.Protocols = []int{9}
-	wantError(t, s.Validate(), "DIR", `protocols = [9]: protocol 9 is not known; write [3], the only one so far`)
+	wantError(t, s.Validate(), "DIR", `protocols = [9]: protocol 9 is not known; write [4], [3] or [3, 4], or leave the key out`)
 }
 
 func TestFlagOverEnvironmentOverFileOverDefault(t *testing.T) {
@@ -356,6 +391,9 @@ func TestRelativePaths(t *testing.T) {
 	l := Lookup{WorkDir: work, ConfigDir: conf}
 
 	s, _, err := l.LoadServer("")
+	if s.KeyPath() != filepath.Join(work, "server.key") {
+		t.Errorf("defaults: got key %q, want it in the working directory", s.KeyPath())
+	}
 	if err != nil || s.Storage != filepath.Join(work, "files") || s.Database != filepath.Join(work, "fenc.db") {
 		t.Errorf("defaults: got %q and %q, %v; want them in the working directory", s.Storage, s.Database, err)
 	}
@@ -385,10 +423,13 @@ func TestRelativePaths(t *testing.T) {
 		t.Errorf("environment: got me %q, want it in the working directory", c.Me)
 	}
 	l.Getenv = nil
-	write(t, conf, "transfer.toml", "files = [\"f\", \"-\"]\nme = \"id/me.toml\"")
+	write(t, conf, "transfer.toml", "files = [\"f\", \"-\"]\nme = \"id/me.toml\"\nexclude = [\"/a\"]\nexclude_from = [\"-\"]")
 	c, _, err = l.LoadTransfer("")
 	if want := []string{filepath.Join(conf, "f"), "-"}; err != nil || !reflect.DeepEqual(c.Files, want) || c.Me != filepath.Join(conf, "id", "me.toml") {
 		t.Errorf("file: got %q and %q, %v; want them beside it", c.Files, c.Me, err)
+	}
+	if !reflect.DeepEqual(c.Exclude, []string{"/a"}) || !reflect.DeepEqual(c.ExcludeFrom, []string{filepath.Join(conf, "-")}) {
+		t.Errorf("file: got %q and %q, want the pattern as it is and the path beside the file", c.Exclude, c.ExcludeFrom)
 	}
 	if err := c.Override("files", "p,q", "-"); err != nil || !reflect.DeepEqual(c.Files, []string{filepath.Join(work, "p,q"), "-"}) {
 		t.Errorf("arguments: got %q, %v", c.Files, err)
@@ -450,6 +491,15 @@ func TestBoundsThemselvesAreAllowed(t *testing.T) {
 		func(s *Server) { s.ShutdownGrace = hour },
 		func(s *Server) { s.MaxFileSize = 1 },
 		func(s *Server) { s.MaxFileSize = math.MaxInt64 },
+		func(s *Server) {
+			s.MaxSessionsPerAddress, s.MaxOpenUploads, s.MaxClientFiles, s.MaxClientSize = 1, 1, 1, 1
+		},
+		func(s *Server) { s.MaxSessionsPerAddress, s.MaxOpenUploads = 1_000_000, 10_000 },
+		func(s *Server) { s.MaxClientFiles, s.MaxClientSize = math.MaxInt32, math.MaxInt64 },
+		func(s *Server) { s.KeepPartial = hour },
+		func(s *Server) { s.KeepPartial = 365 * day },
+		func(s *Server) { s.Advertise = "files.example.org:65535" },
+		func(s *Server) { s.Registration = "invite" },
 		func(s *Server) { s.Registration = "closed" },
 	} {
 		s := DefaultServer()
@@ -458,7 +508,11 @@ func TestBoundsThemselvesAreAllowed(t *testing.T) {
 		}
 	}
 	c := DefaultTransfer()
-	c.Name, c.Attempts = strings.Repeat("x", 127), 100
+	c.Name, c.Attempts, c.Streams, c.RetryFor = strings.Repeat("x", 127), 100, 16, 7*day
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	c.RetryFor, c.Protocol, c.ServerKey = 0, 3, []string{pinA, pinB}
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -478,6 +532,7 @@ func FuzzServer(f *testing.F) {
 func FuzzTransfer(f *testing.F) {
 	f.Add("server = \"h:1\"\nfiles = [\"a\", \"-\"]\nname = \"x\"\nattempts = 0\ntimeout = \"1m\"")
 	f.Add("files = [[]]\nme = nan")
+	f.Add("server_key = \"" + pinA + "\"\nexclude = [\"*\"]\nfollow_links = true\nstreams = 2\nretry_for = \"0s\"")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := DefaultTransfer()
 		fuzzFile(t, text, &c, &c.origins, func() error { return c.Validate() })
@@ -505,5 +560,66 @@ func fuzzFile(t *testing.T, text string, c any, from *origins, validate func() e
 	}
 	if strings.ContainsAny(err.Error(), "\x00\x1b\n") {
 		t.Errorf("%q prints control characters", err)
+	}
+}
+
+func TestServedProtocols(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		set      []int
+		loopback bool
+		want     []int
+	}{
+		{nil, true, []int{3, 4}},
+		{nil, false, []int{4}},
+		{[]int{3}, true, []int{3}},
+		{[]int{4, 3}, false, []int{4, 3}},
+	} {
+		s := DefaultServer()
+		s.Protocols = tc.set
+		if err := s.Validate(); err != nil {
+			t.Error(err)
+		}
+		if got := s.ServedProtocols(tc.loopback); !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%v, loopback %t: got %v, want %v", tc.set, tc.loopback, got, tc.want)
+		}
+	}
+}
+
+func TestNewKeysFromEveryPlace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "transfer.toml", "server_key = \""+pinA+"\"\nrequire_pq = false\nfollow_links = true")
+	l := Lookup{WorkDir: dir}
+	c, _, err := l.LoadTransfer("")
+	if err != nil || c.RequirePQ || !c.FollowLinks || !reflect.DeepEqual(c.ServerKey, []string{pinA}) {
+		t.Errorf("file: got %+v, %v", c, err)
+	}
+	l.Getenv = env(map[string]string{"FENC_SERVER_KEY": pinA + ", " + pinB, "FENC_REQUIRE_PQ": "true", "FENC_FOLLOW_LINKS": "false",
+		"FENC_EXCLUDE": "*.tmp,/b", "FENC_RETRY_FOR": "0s", "FENC_STREAMS": "4", "FENC_PROTOCOL": "3"})
+	c, _, err = l.LoadTransfer("")
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil || !c.RequirePQ || c.FollowLinks || !reflect.DeepEqual(c.ServerKey, []string{pinA, pinB}) ||
+		!reflect.DeepEqual(c.Exclude, []string{"*.tmp", "/b"}) || c.RetryFor != 0 || c.Streams != 4 || c.Protocol != 3 {
+		t.Errorf("environment: got %+v, %v", c, err)
+	}
+	if err := c.Override("follow_links", "true"); err != nil || !c.FollowLinks {
+		t.Errorf("flag: got %t, %v", c.FollowLinks, err)
+	}
+	wantError(t, c.Override("follow_links", "TRUE"), dir, `--follow-links "TRUE": neither true nor false; write true or false`)
+	if err := c.Override("server_key", pinB); err != nil || !reflect.DeepEqual(c.ServerKey, []string{pinB}) {
+		t.Errorf("flag: got %q, %v", c.ServerKey, err)
+	}
+}
+
+func TestHome(t *testing.T) {
+	t.Parallel()
+	if got := (Lookup{WorkDir: "w", ConfigDir: "c"}).Home(); got != "c" {
+		t.Errorf("got %q, want the configuration directory", got)
+	}
+	if got := (Lookup{WorkDir: "w"}).Home(); got != "w" {
+		t.Errorf("got %q, want the working directory", got)
 	}
 }

@@ -31,7 +31,7 @@ const (
 // key is one setting of a struct: its TOML name and the field that holds it.
 type key struct {
 	name  string
-	kind  string // "path", "dsn" or neither
+	kind  string // "path", "source", "dsn", "texts" or none of them
 	field reflect.Value
 }
 
@@ -83,7 +83,13 @@ func (k key) assign(raw any) error {
 		default:
 			return wrongType(raw, "a duration in quotes")
 		}
+	case *bool:
+		return assignAs(p, raw, "true or false")
 	case *[]string:
+		if text, ok := raw.(string); ok && k.kind == "texts" {
+			*p = []string{text}
+			return nil
+		}
 		return assignList(p, raw, "a list of texts", key.assign)
 	case *[]int:
 		return assignList(p, raw, "a list of whole numbers", key.assign)
@@ -115,6 +121,11 @@ func (k key) assignText(texts []string) error {
 		return p.UnmarshalText([]byte(texts[0]))
 	case *Duration:
 		return p.UnmarshalText([]byte(texts[0]))
+	case *bool:
+		if texts[0] != "true" && texts[0] != "false" {
+			return errors.New("neither true nor false")
+		}
+		*p = texts[0] == "true"
 	case *[]string:
 		*p = slices.Clone(texts)
 	case *[]int:
@@ -172,13 +183,13 @@ func wrongType(raw any, want string) error {
 // resolve makes a relative path in the field start at dir.
 func (k key) resolve(dir string) {
 	switch k.kind {
-	case "path":
+	case "path", "source":
 		switch p := k.field.Addr().Interface().(type) {
 		case *string:
 			*p = resolve(dir, *p)
 		case *[]string:
 			for i, f := range *p {
-				if f != "-" { // standard input
+				if f != "-" || k.kind != "source" { // standard input
 					(*p)[i] = resolve(dir, f)
 				}
 			}
@@ -348,7 +359,7 @@ func (d *document) fill(keys []key, from *origins) error {
 			return complaint(d.where(k.name), k.name, err)
 		}
 		k.resolve(filepath.Dir(d.path))
-		from.note(k.name, d.where(k.name))
+		from.note(k.name, origin{where: d.where(k.name), dir: filepath.Dir(d.path)})
 	}
 	return nil
 }

@@ -40,6 +40,15 @@ func TestExamplesHoldTheDefaults(t *testing.T) {
 		t.Errorf("server.toml holds\n%+v, the defaults are\n%+v", got, want)
 	}
 
+	chosen := write(t, dir, "chosen.toml", strings.Replace(text, "\n#protocols", "\nprotocols", 1))
+	s, _, err := LoadServer(chosen)
+	if err == nil {
+		err = s.Validate()
+	}
+	if err != nil || !reflect.DeepEqual(s.Protocols, []int{3, 4}) {
+		t.Errorf("protocols without the # are %v, %v", s.Protocols, err)
+	}
+
 	dir, text = example(t, TransferFile)
 	wantCommented(t, text, &Transfer{})
 	c, src, err := Lookup{WorkDir: dir}.LoadTransfer("")
@@ -50,7 +59,7 @@ func TestExamplesHoldTheDefaults(t *testing.T) {
 		t.Fatal(src, err)
 	}
 	def := DefaultTransfer()
-	def.origins, def.Files = c.origins, []string{}
+	def.origins, def.ServerKey, def.Files, def.Exclude, def.ExcludeFrom = c.origins, []string{}, []string{}, []string{}, []string{}
 	if !reflect.DeepEqual(c, def) {
 		t.Errorf("transfer.toml holds\n%+v, the defaults are\n%+v", c, def)
 	}
@@ -67,7 +76,8 @@ func TestExampleMe(t *testing.T) {
 }
 
 // wantCommented checks that text sets every key of c, each below a comment that
-// gives the default that stands there.
+// gives the default that stands there; protocols, whose default has no value,
+// is commented out below "Default: unset".
 func wantCommented(t *testing.T, text string, c any) {
 	t.Helper()
 	lines := strings.Split(text, "\n")
@@ -75,6 +85,10 @@ func wantCommented(t *testing.T, text string, c any) {
 		found := false
 		for i, line := range lines {
 			value, ok := strings.CutPrefix(line, k.name+" = ")
+			if k.name == "protocols" {
+				_, ok = strings.CutPrefix(line, "#protocols = ")
+				value = "unset"
+			}
 			if !ok {
 				continue
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -74,28 +73,11 @@ func importExists(path string) error {
 	return fmt.Errorf("%s: %w; move it away, or import with --force to replace it", path, fs.ErrExist)
 }
 
-// write puts the file in place whole or not at all.
-func (f imported) write(replace bool) error {
-	temp, err := createBeside(f.path, f.mode)
-	if err != nil {
-		return err
+func (f imported) write(force bool) error {
+	if force {
+		return replace(f.path, f.text, f.mode)
 	}
-	defer os.Remove(temp.Name()) // there is nothing to remove once it has its name
-	_, err = temp.WriteString(f.text)
-	if err == nil {
-		err = temp.Sync()
-	}
-	if err := errors.Join(err, temp.Close()); err != nil {
-		return fmt.Errorf("%s: %w", f.path, err)
-	}
-	if !replace {
-		return place(temp.Name(), f.path)
-	}
-	if err := os.Rename(temp.Name(), f.path); err != nil {
-		return err
-	}
-	syncDir(filepath.Dir(f.path))
-	return nil
+	return create(f.path, f.text, f.mode)
 }
 
 // splitLines returns the lines without their ends and without the empty ones
@@ -142,6 +124,9 @@ files = [%s]
 
 # Who this client is once it is registered.
 me = %s
+
+# The version of the protocol that this server and this identity speak.
+protocol = 3
 `, quote(server), quote(name), quote(file), quote(MeFileName)), nil
 }
 
@@ -157,8 +142,8 @@ func importMe(path string, lines []string) (string, error) {
 		return "", lineError(path, 2, "id", id, err, remedies["id"])
 	}
 	key := Secret(strings.Join(strings.Fields(strings.Join(lines[2:], " ")), ""))
-	if err := checkKey(key); err != nil {
-		return "", fmt.Errorf("%s:3: private key: %w; %s", path, err, remedies["private_key"])
+	if _, err := (Me{PrivateKey: key}).RSA(); err != nil {
+		return "", fmt.Errorf("%s:3: private key: %w; write an RSA key as base64 of PKCS#8", path, err)
 	}
 	return encodeMe(name, id, key), nil
 }

@@ -45,7 +45,7 @@ func TestImport(t *testing.T) {
 				t.Fatal(err)
 			}
 			file := resolve(dir, `C:\data\my "file".txt`)
-			if c.Server != "10.0.0.1:1256" || c.Name != "Grace Hopper" || !reflect.DeepEqual(c.Files, []string{file}) {
+			if c.Server != "10.0.0.1:1256" || c.Protocol != 3 || c.Name != "Grace Hopper" || !reflect.DeepEqual(c.Files, []string{file}) {
 				t.Errorf("got %+v", c)
 			}
 			path, exists := l.MePath(c.Me, src)
@@ -82,6 +82,7 @@ func TestImportErrors(t *testing.T) {
 		{"me name", "me.info", "a\tb\n" + testID + "\n" + key, `DIR/me.info:1: name "a\tb": holds a control character; write 1 to 127 bytes of text without control characters`},
 		{"me id", "me.info", "n\nA0\n" + key, `DIR/me.info:2: id "A0": 2 hex digits; write the 32 hex digits that the server gave`},
 		{"me key", "me.info", "n\n" + testID + "\n" + key[4:], "DIR/me.info:3: private key: not a PKCS#8 key; write an RSA key as base64 of PKCS#8"},
+		{"me key of protocol 4", "me.info", "n\n" + testID + "\n" + testEdKey(t).Reveal(), "DIR/me.info:3: private key: not an RSA key; write an RSA key as base64 of PKCS#8"},
 		{"port", "port.info", "0", `DIR/port.info:1: port "0": not a port` + portForm},
 		{"port large", "port.info", "65536", `DIR/port.info:1: port "65536": not a port` + portForm},
 		{"port lines", "port.info", "1\n2", "DIR/port.info:2: 2 lines in place of 1" + portForm},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,10 @@ func System() Lookup {
 	}
 	return l
 }
+
+// Home returns the directory that fenc join writes its files in: ConfigDir, or
+// WorkDir where there is none. It need not exist yet.
+func (l Lookup) Home() string { return cmp.Or(l.ConfigDir, l.WorkDir) }
 
 // Source is the file that settings came from.
 type Source struct {
@@ -179,7 +184,7 @@ func (l Lookup) load(path, name string, c any, from *origins) (Source, error) {
 			return src, complaint(where, k.name, err)
 		}
 		k.resolve(l.WorkDir)
-		from.note(k.name, where)
+		from.note(k.name, origin{where: where, dir: l.WorkDir})
 	}
 	return src, nil
 }
@@ -190,20 +195,27 @@ func complaint(where, key string, err error) error {
 	return fmt.Errorf("%s: %w; %s", where, err, remedies[key])
 }
 
+// origin is where a value came from.
+type origin struct {
+	where   string // "server.toml:3: listen = \"x\""
+	dir     string // that relative paths in it start at
+	literal bool   // it came from the command line, where the shell has expanded patterns
+}
+
 // origins remembers where each value came from, for errors found later.
 type origins struct {
 	workDir string
-	where   map[string]string // key → "server.toml:3: listen = \"x\""
+	of      map[string]origin // by key
 }
 
-func (o *origins) note(key, where string) {
+func (o *origins) note(key string, from origin) {
 	// A new map: Server and Transfer are values, and copies of one must not
 	// see each other's flags.
-	o.where = maps.Clone(o.where)
-	if o.where == nil {
-		o.where = map[string]string{}
+	o.of = maps.Clone(o.of)
+	if o.of == nil {
+		o.of = map[string]origin{}
 	}
-	o.where[key] = where
+	o.of[key] = from
 }
 
 func (o *origins) override(c any, name string, text []string) error {
@@ -222,7 +234,7 @@ func (o *origins) override(c any, name string, text []string) error {
 			return complaint(where, name, err)
 		}
 		k.resolve(o.workDir)
-		o.note(name, where)
+		o.note(name, origin{where: where, dir: o.workDir, literal: true})
 		return nil
 	}
 	return fmt.Errorf("%s: unknown key", where)
@@ -241,8 +253,8 @@ func (o *origins) first(checks []check) error {
 		if c.err == nil {
 			continue
 		}
-		where, ok := o.where[c.key]
-		if !ok {
+		where := o.of[c.key].where
+		if where == "" {
 			where = c.key + " = " + shown(c.value)
 		}
 		return complaint(where, c.key, c.err)

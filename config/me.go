@@ -1,14 +1,14 @@
 package config
 
 import (
-	"crypto/rand"
+	"bytes"
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,20 +18,14 @@ import (
 type Me struct {
 	Name       string `toml:"name"`        // as registered, 1 to 127 bytes
 	ID         string `toml:"id"`          // 32 hex digits, given by the server
-	PrivateKey Secret `toml:"private_key"` // base64 of PKCS#8, RSA
+	PrivateKey Secret `toml:"private_key"` // base64 of PKCS#8: RSA for protocol 3, Ed25519 for protocol 4
 }
 
-// RSA returns the private key.
-func (m Me) RSA() (*rsa.PrivateKey, error) { return parseKey(m.PrivateKey) }
-
-func parseKey(key Secret) (*rsa.PrivateKey, error) {
-	der, err := base64.StdEncoding.DecodeString(key.Reveal())
+// RSA returns the private key of an identity of protocol 3.
+func (m Me) RSA() (*rsa.PrivateKey, error) {
+	parsed, err := parseKey(m.PrivateKey)
 	if err != nil {
-		return nil, errors.New("not base64")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, errors.New("not a PKCS#8 key")
+		return nil, err
 	}
 	k, ok := parsed.(*rsa.PrivateKey)
 	if !ok {
@@ -40,12 +34,44 @@ func parseKey(key Secret) (*rsa.PrivateKey, error) {
 	return k, nil
 }
 
+// Protocol returns the version that the identity is of, by the kind of its key:
+// 3 for RSA, 4 for Ed25519, 0 where there is no such key.
+func (m Me) Protocol() int {
+	switch k, _ := parseKey(m.PrivateKey); k.(type) {
+	case *rsa.PrivateKey:
+		return 3
+	case ed25519.PrivateKey:
+		return 4
+	}
+	return 0
+}
+
+// parseKey returns what base64 of PKCS#8 holds. Its errors quote nothing of it.
+func parseKey(key Secret) (any, error) {
+	der, err := base64.StdEncoding.DecodeString(key.Reveal())
+	if err != nil {
+		return nil, errors.New("not base64")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, errors.New("not a PKCS#8 key")
+	}
+	return parsed, nil
+}
+
 func checkKey(key Secret) error {
 	if key == "" {
 		return errors.New("empty")
 	}
-	_, err := parseKey(key)
-	return err
+	parsed, err := parseKey(key)
+	if err != nil {
+		return err
+	}
+	switch parsed.(type) {
+	case *rsa.PrivateKey, ed25519.PrivateKey:
+		return nil
+	}
+	return errors.New("neither an RSA nor an Ed25519 key")
 }
 
 func checkID(id string) error {
@@ -132,8 +158,7 @@ func PrepareMe(path string, key Secret, name string) (*MeFile, error) {
 	if isThere(path) {
 		return nil, existsError(path)
 	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("%s: make its directory: %w", path, err)
 	}
 	temp, err := createBeside(path, 0o600)
@@ -148,7 +173,7 @@ func PrepareMe(path string, key Secret, name string) (*MeFile, error) {
 	if err := temp.Sync(); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), m.Discard())
 	}
-	syncDir(dir)
+	syncDir(filepath.Dir(path))
 	return m, nil
 }
 
@@ -180,6 +205,33 @@ func (m *MeFile) Commit(id string) error {
 	return nil
 }
 
+// CommitAs is Commit under another name than PrepareMe was given: the one that
+// the server registered.
+func (m *MeFile) CommitAs(name, id string) error {
+	if m.temp == nil {
+		return m.Commit(id)
+	}
+	text, err := os.ReadFile(m.temp.Name())
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.path, err)
+	}
+	var was Me
+	if was, err = decodeMe(m.path, bytes.Replace(text, []byte(noID), []byte(strings.Repeat("0", len(noID))), 1)); err != nil {
+		return err
+	}
+	if was.Name == name {
+		return m.Commit(id)
+	}
+	renamed, err := PrepareMe(m.path, was.PrivateKey, name)
+	if err != nil {
+		return err
+	}
+	if err := renamed.Commit(id); err != nil {
+		return err
+	}
+	return m.Discard()
+}
+
 // Discard removes the temporary file unless Commit was called: nothing of the
 // identity is left. It may be called more than once.
 func (m *MeFile) Discard() error {
@@ -189,47 +241,4 @@ func (m *MeFile) Discard() error {
 	f := m.temp
 	m.temp = nil
 	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// createBeside creates a file in path's directory that has its mode, less the
-// umask, from the start.
-func createBeside(path string, mode fs.FileMode) (*os.File, error) {
-	return os.OpenFile(path+"."+rand.Text()+".new", os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
-}
-
-// place gives temp the name path, which must be free, for good.
-func place(temp, path string) error {
-	err := os.Link(temp, path) // unlike a rename it replaces nothing
-	switch {
-	case err == nil:
-		err = os.Remove(temp)
-	case errors.Is(err, fs.ErrExist):
-		return existsError(path)
-	default: // a file system without links: take the name, then rename onto it
-		var claim *os.File
-		claim, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return existsError(path)
-		}
-		if err != nil {
-			return err
-		}
-		if err = errors.Join(claim.Close(), os.Rename(temp, path)); err != nil {
-			return errors.Join(err, os.Remove(path))
-		}
-	}
-	syncDir(filepath.Dir(path))
-	return err
-}
-
-func existsError(path string) error {
-	return fmt.Errorf("%s: %w; it is not replaced: use it, or move it away first", path, fs.ErrExist)
-}
-
-// syncDir makes the names in dir durable where the system knows how to.
-func syncDir(dir string) {
-	if d, err := os.Open(dir); err == nil {
-		d.Sync() // which Windows refuses
-		d.Close()
-	}
 }

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -29,6 +32,21 @@ func testKey(t testing.TB) Secret {
 	return m.PrivateKey
 }
 
+// testEdKey returns a key of protocol 4 that everyone can make.
+func testEdKey(t testing.TB) Secret {
+	t.Helper()
+	return pkcs8(t, ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+}
+
+func pkcs8(t testing.TB, key any) Secret {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Secret(base64.StdEncoding.EncodeToString(der))
+}
+
 func names(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -46,13 +64,13 @@ func TestMeErrors(t *testing.T) {
 	t.Parallel()
 	key := testKey(t).Reveal()
 	rest := "id = \"" + testID + "\"\nprivate_key = \"" + key + "\"\n"
-	der, err := x509.MarshalPKCS8PrivateKey(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ed := base64.StdEncoding.EncodeToString(der)
+	other := pkcs8(t, ec).Reveal()
 	const anew = "; restore the file from a copy, or move it away and register anew"
-	const keyRemedy = "; write an RSA key as base64 of PKCS#8"
+	const keyRemedy = "; write an RSA or Ed25519 key as base64 of PKCS#8"
 	tests := []struct{ name, text, want string }{
 		{"empty", "", ": no name" + anew},
 		{"no id", "name = \"n\"", ": no id" + anew},
@@ -62,7 +80,7 @@ func TestMeErrors(t *testing.T) {
 		{"id short", "name = \"n\"\nid = \"A0\"\nprivate_key = \"" + key + "\"", ":2: id: 2 hex digits; write the 32 hex digits that the server gave"},
 		{"key not base64", "name = \"n\"\nid = \"" + testID + "\"\nprivate_key = \"!" + key + "\"", ":3: private_key: not base64" + keyRemedy},
 		{"key cut", "name = \"n\"\nid = \"" + testID + "\"\nprivate_key = \"" + key[:400] + "\"", ":3: private_key: not a PKCS#8 key" + keyRemedy},
-		{"key of another kind", "name = \"n\"\nid = \"" + testID + "\"\nprivate_key = \"" + ed + "\"", ":3: private_key: not an RSA key" + keyRemedy},
+		{"key of another kind", "name = \"n\"\nid = \"" + testID + "\"\nprivate_key = \"" + other + "\"", ":3: private_key: neither an RSA nor an Ed25519 key" + keyRemedy},
 		{"key a number", "name = \"n\"\nid = \"" + testID + "\"\nprivate_key = 77", ":3: private_key: a number where text in quotes belongs" + keyRemedy},
 		{"unknown key", "name = \"n\"\nprivat_key = \"" + key + "\"", ":2: privat_key: unknown key; did you mean `private_key`?"},
 		{"key without quotes", "name = \"n\"\nprivate_key = " + key, ":2: not TOML; put text, sizes and durations in quotes, one setting a line"},
@@ -163,6 +181,30 @@ func TestMeFileCommit(t *testing.T) {
 	}
 }
 
+func TestMeOfEitherProtocol(t *testing.T) {
+	t.Parallel()
+	for want, key := range map[int]Secret{3: testKey(t), 4: testEdKey(t)} {
+		path := filepath.Join(t.TempDir(), "me.toml")
+		f, err := PrepareMe(path, key, "n")
+		if err == nil {
+			err = f.Commit(testID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := LoadMe(path)
+		if err != nil || m.PrivateKey != key || m.Protocol() != want {
+			t.Errorf("got protocol %d, %v; want %d", m.Protocol(), err, want)
+		}
+		if _, err := m.RSA(); (err == nil) != (want == 3) {
+			t.Errorf("protocol %d: RSA says %v", want, err)
+		}
+	}
+	if got := (Me{}).Protocol(); got != 0 {
+		t.Errorf("no key is of protocol %d, want 0", got)
+	}
+}
+
 func TestMeFileDiscard(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -219,7 +261,7 @@ func TestPrepareMeErrors(t *testing.T) {
 		{"exists", file, "n", key, "DIR/me.toml: file already exists; it is not replaced: use it, or move it away first"},
 		{"no path", "", "n", key, "identity file: no path"},
 		{"name empty", filepath.Join(dir, "x"), "", key, `name "": empty; write 1 to 127 bytes of text without control characters`},
-		{"key wrong", filepath.Join(dir, "x"), "n", "AAAA", `private key: not a PKCS#8 key; write an RSA key as base64 of PKCS#8`},
+		{"key wrong", filepath.Join(dir, "x"), "n", "AAAA", `private key: not a PKCS#8 key; write an RSA or Ed25519 key as base64 of PKCS#8`},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -241,6 +283,7 @@ func TestPrepareMeErrors(t *testing.T) {
 
 func FuzzMe(f *testing.F) {
 	f.Add(encodeMe("n", testID, testKey(f)))
+	f.Add(encodeMe("n", testID, testEdKey(f)))
 	f.Add("name = 1\nid = []\nprivate_key = {}")
 	f.Fuzz(func(t *testing.T, text string) {
 		m, err := decodeMe("x.toml", []byte(text))

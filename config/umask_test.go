@@ -34,6 +34,47 @@ func TestMeFileIsNeverReadableForOthers(t *testing.T) {
 	wantMode(t, filepath.Join(dir, "me.toml"), 0o600)
 }
 
+// Not parallel: the umask is the whole process's.
+func TestServerKeyIsNeverReadableForOthers(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	path := filepath.Join(t.TempDir(), "new", "server.key")
+	if err := WriteServerKey(path, testEdKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	wantMode(t, filepath.Dir(path), 0o700|os.ModeDir)
+	wantMode(t, path, 0o600)
+}
+
+// Not parallel: the umask is the whole process's.
+func TestPinServerKeyKeepsModeAndLink(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	file := write(t, elsewhere, "settings.toml", "streams = 2\n")
+	link := filepath.Join(dir, "transfer.toml")
+	if err := os.Chmod(file, 0o664); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := PinServerKey(link, []string{pinA}); err != nil {
+		t.Fatal(err)
+	}
+	wantMode(t, file, 0o664)
+	if to, err := os.Readlink(link); err != nil || to != file {
+		t.Errorf("the link leads to %q, %v; want it as it was", to, err)
+	}
+	c, _, err := LoadTransfer(link)
+	if err != nil || c.Streams != 2 || len(c.ServerKey) != 1 {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if got := names(t, dir) + " " + names(t, elsewhere); got != "transfer.toml settings.toml" {
+		t.Errorf("left are %s", got)
+	}
+}
+
 func wantMode(t *testing.T, path string, want os.FileMode) {
 	t.Helper()
 	info, err := os.Lstat(path)
@@ -75,6 +116,23 @@ func TestLoadMeRefusesWhatOthersCanRead(t *testing.T) {
 	}
 	_, err := LoadMe(link)
 	wantError(t, err, dir, "DIR/link.toml: mode 0644 lets others at the private key; run: chmod 600 DIR/link.toml")
+}
+
+func TestLoadServerKeyRefusesWhatOthersCanRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := write(t, dir, "server.key", testEdKey(t).Reveal())
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	_, err := LoadServerKey(path)
+	wantError(t, err, dir, "DIR/server.key: mode 0640 lets others at the private key; run: chmod 600 DIR/server.key")
+	fifo := filepath.Join(dir, "fifo.key")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Skip(err)
+	}
+	_, err = LoadServerKey(fifo)
+	wantError(t, err, dir, "DIR/fifo.key: not a regular file; name one")
 }
 
 // Opening a FIFO for reading waits for a writer, for ever if none comes.

@@ -43,10 +43,10 @@ done
 echo "listening at $address"
 
 say "first contact: register as grace and send the README"
-./fenc send --server "$address" --name grace "$project/README.md"
+./fenc send --protocol 3 --server "$address" --name grace "$project/README.md"
 
 say "the same client returns, with the identity it was given (me.toml)"
-./fenc send --server "$address" "$project/LICENSE"
+./fenc send --protocol 3 --server "$address" "$project/LICENSE"
 
 say "the catalogue's rows"
 ./fenc files

@@ -59,10 +59,10 @@ func keep(t *testing.T, c *Catalogue, client Client, name, path, spare string) (
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Seal(u.ID, 7, 0xcafe); err != nil {
+	if err := c.Seal(u.ID, 7, Sums{CRC32: 0xcafe}); err != nil {
 		t.Fatal(err)
 	}
-	return c.Commit(u.ID)
+	return c.Commit(u.ID, nil)
 }
 
 // query reads one value past the package's own methods.
@@ -350,13 +350,13 @@ func TestCommitNeedsASeal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Commit(u.ID); !errors.Is(err, ErrNoUpload) {
+	if _, err := c.Commit(u.ID, nil); !errors.Is(err, ErrNoUpload) {
 		t.Errorf("commit of an open upload: got %v, want ErrNoUpload", err)
 	}
-	if err := c.Seal(u.ID, 1, 2); err != nil {
+	if err := c.Seal(u.ID, 1, Sums{CRC32: 2}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Seal(u.ID, 3, 4); !errors.Is(err, ErrNoUpload) {
+	if err := c.Seal(u.ID, 3, Sums{CRC32: 4}); !errors.Is(err, ErrNoUpload) {
 		t.Errorf("second seal: got %v, want ErrNoUpload", err)
 	}
 	if err := c.Abandon(u.ID); err != nil {

@@ -23,20 +23,31 @@ func (c *Catalogue) Begin(u Upload) (Upload, error) {
 	return u, nil
 }
 
+// Sums are the checksums of content, each zero where the protocol has none of
+// its kind.
+type Sums struct {
+	CRC32  uint32 // IEEE; protocol 3
+	BLAKE3 Hash   // protocol 4
+}
+
 // Abandon forgets an upload whose bytes are gone. It does not touch one that its
 // sender has verified; forgetting one that is not there is no error.
 func (c *Catalogue) Abandon(id ID) error {
 	return c.write(func(tx *gorm.DB) error {
-		return tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadOpen).Error
+		gone := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadOpen)
+		if gone.Error != nil || gone.RowsAffected == 0 {
+			return gone.Error
+		}
+		return tx.Delete(&Chunk{}, "upload_id = ?", id).Error
 	})
 }
 
 // Seal records that the sender has verified the upload: from here on a crash
 // completes it. It returns ErrNoUpload unless the upload is open.
-func (c *Catalogue) Seal(id ID, size int64, checksum uint32) error {
+func (c *Catalogue) Seal(id ID, size int64, sums Sums) error {
 	return c.write(func(tx *gorm.DB) error {
 		done := tx.Model(&Upload{}).Where("id = ? AND state = ?", id, UploadOpen).
-			Updates(map[string]any{"state": UploadSealing, "size": size, "checksum": checksum})
+			Updates(map[string]any{"state": UploadSealing, "size": size, "checksum": sums.CRC32, "digest": sums.BLAKE3})
 		if done.Error == nil && done.RowsAffected == 0 {
 			return ErrNoUpload
 		}
@@ -46,12 +57,16 @@ func (c *Catalogue) Seal(id ID, size int64, checksum uint32) error {
 
 // Commit is the commit point: in one transaction the sealed upload becomes the
 // file of its name, its content takes the place of the one before, which turns to
-// garbage, and the upload's row goes. The content must be durable already.
+// garbage, and the upload's row goes. The content must be durable already. tree,
+// unless nil, is kept with the content.
 //
 // A file that has a path in the tree keeps it; a new one gets the upload's path or
 // its spare one. Commit returns ErrPathTaken if other files hold both,
-// ErrNoUpload unless the upload is sealed.
-func (c *Catalogue) Commit(id ID) (File, error) {
+// ErrNoUpload unless the upload is sealed, ErrRevoked if its client was revoked
+// meanwhile, and ErrNoReplace if another content stands under the name and the
+// client may not replace it. The same content under the same name is no error: the
+// file stays, and the upload's object turns to garbage.
+func (c *Catalogue) Commit(id ID, tree *Tree) (File, error) {
 	var file File
 	err := c.write(func(tx *gorm.DB) error {
 		file = File{}
@@ -63,6 +78,9 @@ func (c *Catalogue) Commit(id ID) (File, error) {
 		if err != nil {
 			return err
 		}
+		if !u.Client.RevokedAt.IsZero() {
+			return ErrRevoked
+		}
 		err = tx.Take(&file, "client_id = ? AND file_name = ?", u.ClientID, u.FileName).Error
 		switch {
 		case errors.Is(err, gorm.ErrRecordNotFound):
@@ -72,33 +90,85 @@ func (c *Catalogue) Commit(id ID) (File, error) {
 			}
 		case err != nil:
 			return err
+		case file.holds(u.Size, u.Digest):
+			return c.keepStanding(tx, &file, u)
+		case u.Client.Rights&RightReplace == 0:
+			return ErrNoReplace
 		default:
 			if err := discardObjects(tx, Time{c.now()}, file.Object); err != nil {
 				return err
 			}
 		}
-		var newest int64
-		if err := tx.Model(&File{}).Select("COALESCE(MAX(change), 0)").Scan(&newest).Error; err != nil {
+		change, err := nextChange(tx)
+		if err != nil {
 			return err
 		}
 		file.Object, file.Size, file.Checksum, file.Protocol = u.ID, u.Size, u.Checksum, u.Protocol
+		file.Digest, file.ModTime, file.Mode, file.Pack, file.PackOffset = u.Digest, u.ModTime, u.Mode, nil, 0
 		file.Verified, file.ReceivedAt = true, Time{c.now()}
 		file.Version++
-		file.Change = newest + 1
+		file.Change = change
 		if err := tx.Omit(clause.Associations).Save(&file).Error; err != nil {
 			return err
 		}
-		return tx.Delete(&Upload{}, "id = ?", id).Error
+		if tree != nil {
+			if err := tx.Create(&Tree{Object: u.ID, ChunkSize: tree.ChunkSize, Hashes: tree.Hashes}).Error; err != nil {
+				return err
+			}
+		}
+		return forgetUpload(tx, id)
 	})
 	if err != nil {
 		return File{}, fmt.Errorf("commit upload: %w", err)
 	}
+	c.mirrorFiles(file)
+	return file, nil
+}
+
+// holds reports whether the file is verified content of this size and BLAKE3
+// digest.
+func (f File) holds(size int64, digest Hash) bool {
+	return f.Verified && !digest.IsZero() && f.Digest == digest && f.Size == size
+}
+
+// keepStanding ends an upload of what is there already: its times and mode are
+// taken, its object is garbage.
+func (c *Catalogue) keepStanding(tx *gorm.DB, file *File, u Upload) error {
+	file.ModTime, file.Mode = u.ModTime, u.Mode
+	err := tx.Model(&File{}).Where("id = ?", file.ID).Updates(map[string]any{"mod_time": u.ModTime, "mode": u.Mode}).Error
+	if err != nil {
+		return err
+	}
+	if err := discardObjects(tx, Time{c.now()}, u.ID); err != nil {
+		return err
+	}
+	return forgetUpload(tx, u.ID)
+}
+
+// nextChange numbers a commit.
+func nextChange(tx *gorm.DB) (int64, error) {
+	var newest int64
+	err := tx.Model(&File{}).Select("COALESCE(MAX(change), 0)").Scan(&newest).Error
+	return newest + 1, err
+}
+
+// forgetUpload removes the row of an upload and those of its chunks.
+func forgetUpload(tx *gorm.DB, id ID) error {
+	if err := tx.Delete(&Chunk{}, "upload_id = ?", id).Error; err != nil {
+		return err
+	}
+	return tx.Delete(&Upload{}, "id = ?", id).Error
+}
+
+// mirrorFiles brings committed files to the copy in memory.
+func (c *Catalogue) mirrorFiles(files ...File) {
 	c.mirror.mu.Lock()
 	defer c.mirror.mu.Unlock()
-	if have := c.mirror.files[file.ClientID][file.FileName]; have.Change < file.Change {
-		c.mirror.putFile(file)
+	for _, f := range files {
+		if have := c.mirror.files[f.ClientID][f.FileName]; have.Change <= f.Change {
+			c.mirror.putFile(f)
+		}
 	}
-	return file, nil
 }
 
 // choosePath sets the first of the upload's paths that no other file holds and
@@ -212,7 +282,11 @@ func (c *Catalogue) Removed(objects []ID) error {
 
 func discardObjects(tx *gorm.DB, since Time, objects ...ID) error {
 	for _, o := range objects {
-		if err := tx.Create(&Garbage{Object: o, Since: since}).Error; err != nil {
+		err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&Garbage{Object: o, Since: since}).Error
+		if err == nil {
+			err = tx.Delete(&Tree{}, "object = ?", o).Error
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -234,6 +308,9 @@ func (c *Catalogue) Unseal(id ID) error {
 		gone := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing)
 		if gone.Error != nil || gone.RowsAffected == 0 {
 			return gone.Error
+		}
+		if err := tx.Delete(&Chunk{}, "upload_id = ?", id).Error; err != nil {
+			return err
 		}
 		return discardObjects(tx, Time{c.now()}, id)
 	})

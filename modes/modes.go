@@ -20,6 +20,7 @@ const (
 	ExitFailed      = 1   // a transfer failed, or the server ended by a fault
 	ExitUsage       = 2   // wrong usage or configuration; nothing was done
 	ExitRefused     = 3   // the server refused the client
+	ExitServerKey   = 4   // the server has another key than the one that is pinned
 	ExitInterrupted = 130 // ended by a signal
 )
 
@@ -41,6 +42,8 @@ func ExitStatus(err error) int {
 		return ExitOK
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
+	case errors.Is(err, send.ErrServerKey):
+		return ExitServerKey
 	case errors.Is(err, send.ErrRefused):
 		return ExitRefused
 	case errors.As(err, &usage):
@@ -169,7 +172,8 @@ func noArguments(c *cli.Context) error {
 func overridden(c *cli.Context, override func(key string, text ...string) error, keys ...string) error {
 	for _, key := range keys {
 		if c.IsSet(key) {
-			if err := override(key, c.String(key)); err != nil {
+			text := c.Value(key)
+			if err := override(strings.ReplaceAll(key, "-", "_"), fmt.Sprint(text)); err != nil {
 				return err
 			}
 		}

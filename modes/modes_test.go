@@ -112,12 +112,12 @@ func TestDatabaseIsKeptOutOfTheStorage(t *testing.T) {
 		filepath.Join(dir, "..files", "fenc.db"): false,
 	} {
 		for _, s := range []string{store, link} {
-			if err := keepApart(database, s); (err != nil) != inside {
+			if err := keepApart("database", database, s); (err != nil) != inside {
 				t.Errorf("%s, storage %s: got %v, want refused %t", database, s, err, inside)
 			}
 		}
 	}
-	if err := keepApart(filepath.Join(store, "..db"), store); err == nil {
+	if err := keepApart("database", filepath.Join(store, "..db"), store); err == nil {
 		t.Error("..db in the storage: got nil, want refused")
 	}
 }
@@ -158,13 +158,13 @@ func TestLoadIdentity(t *testing.T) {
 	if err := file.Commit(strings.Repeat("0A", 16)); err != nil {
 		t.Fatal(err)
 	}
-	if me, err := loadIdentity(path, ""); err != nil || me.Name != "grace" || !me.Key.Equal(key) {
+	if me, err := loadIdentity3(path, ""); err != nil || me.Name != "grace" || !me.Key.Equal(key) {
 		t.Errorf("got %q, %v, want grace and the key", me.Name, err)
 	}
-	if _, err := loadIdentity(path, "ada"); err == nil || !strings.Contains(err.Error(), "--me") {
+	if _, err := loadIdentity3(path, "ada"); err == nil || !strings.Contains(err.Error(), "--me") {
 		t.Errorf("another name: got %v, want refused with the remedy --me", err)
 	}
-	if _, err := loadIdentity(path+"x", ""); !errors.Is(err, os.ErrNotExist) {
+	if _, err := loadIdentity3(path+"x", ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing: got %v, want os.ErrNotExist", err)
 	}
 }

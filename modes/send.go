@@ -1,20 +1,17 @@
 package modes
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/user"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"fenc/config"
 	"fenc/modes/send"
-	"fenc/modes/send3"
 	"fenc/wire"
 	"fenc/wire/v3"
 )
@@ -39,8 +36,17 @@ configuration, 3 refused by the server, 130 interrupted.`,
 			&cli.StringFlag{Name: "me", Usage: "identity `FILE`; written if it does not exist (FENC_ME; default: me.toml)"},
 			&cli.StringFlag{Name: "server", Usage: "send to `ADDR`, host:port (FENC_SERVER; default: 127.0.0.1:1234)"},
 			&cli.StringFlag{Name: "name", Usage: "register as `NAME` (FENC_NAME; default: you@this-machine)"},
-			&cli.StringFlag{Name: "protocol", Usage: "speak this `VERSION`; only 3 for now (FENC_PROTOCOL)"},
+			&cli.StringFlag{Name: "protocol", Usage: "speak this `VERSION`, 3 or 4 (FENC_PROTOCOL; default: 4)"},
 			&cli.StringFlag{Name: "as", Usage: "call the one FILE `NAME` at the server (default: its own name; stdin for -)"},
+			&cli.StringFlag{Name: "server-key", Usage: "trust the server whose key has this `FINGERPRINT` (FENC_SERVER_KEY)"},
+			&cli.BoolFlag{Name: "accept-new", Usage: "trust a server's key that is seen for the first time, without asking", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "no-input", Usage: "never ask", DisableDefaultText: true},
+			&cli.StringFlag{Name: "streams", Usage: "send over `N` connections, 1 to 16 (FENC_STREAMS; default: 1)"},
+			&cli.StringFlag{Name: "retry-for", Usage: "try again for `DURATION` after a failure that may pass (FENC_RETRY_FOR; default: 10m)"},
+			&cli.StringSliceFlag{Name: "exclude", Usage: "leave out what matches `PATTERN`, as .gitignore has them; may be repeated"},
+			&cli.StringSliceFlag{Name: "exclude-from", Usage: "leave out what matches a pattern in `FILE`; may be repeated"},
+			&cli.BoolFlag{Name: "follow-links", Usage: "send what symbolic links lead to, instead of skipping them", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be sent, and send nothing", DisableDefaultText: true},
 		},
 		Action: func(c *cli.Context) error {
 			if err := checkOptionsFirst(c); err != nil {
@@ -48,7 +54,7 @@ configuration, 3 refused by the server, 130 interrupted.`,
 			}
 			settings, source, err := config.LoadTransfer(c.String("config"))
 			if err == nil {
-				err = overridden(c, settings.Override, "me", "server", "name", "protocol")
+				err = overridden(c, settings.Override, "me", "server", "server-key", "name", "protocol", "streams", "retry-for", "follow-links")
 			}
 			if err == nil && c.Args().Present() {
 				err = settings.Override("files", c.Args().Slice()...)
@@ -59,122 +65,22 @@ configuration, 3 refused by the server, 130 interrupted.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			if err := runSend(c.Context, s, settings, source, c.String("as")); err != nil {
+			if len(settings.Files) == 0 {
+				return usagef("send: nothing to send: name a FILE, or set files in transfer.toml")
+			}
+			if settings.Protocol == v3.Version {
+				err = runSend3(c.Context, s, settings, source, c.String("as"))
+			} else {
+				err = runSend4(c.Context, s, settings, source, sendOptions{
+					as: c.String("as"), acceptNew: c.Bool("accept-new"), noInput: c.Bool("no-input"), dryRun: c.Bool("dry-run"),
+				})
+			}
+			if err != nil {
 				return fmt.Errorf("send: %w", err)
 			}
 			return nil
 		},
 	}
-}
-
-// runSend opens the identity and the files, sends, and prints a line for each.
-func runSend(ctx context.Context, s Streams, settings config.Transfer, source config.Source, as string) error {
-	if len(settings.Files) == 0 {
-		return usagef("nothing to send: name a FILE, or set files in transfer.toml")
-	}
-	names, err := sentNames(settings.Files, as)
-	if err != nil {
-		return &usageError{err}
-	}
-	mePath, known := config.System().MePath(settings.Me, source)
-	var me send3.Identity
-	if known {
-		me, err = loadIdentity(mePath, settings.Name)
-	} else {
-		me.Name, err = registrationName(settings.Name)
-	}
-	if err != nil {
-		return &usageError{err}
-	}
-
-	tally := &tally{out: s.Out}
-	var sources []*send.Source
-	for i, path := range settings.Files {
-		src, err := openSource(ctx, path, names[i], s.In)
-		if err != nil {
-			tally.report(send.Result{Name: path, Err: err})
-			continue
-		}
-		defer src.Close()
-		sources = append(sources, src)
-	}
-	if len(sources) == 0 {
-		return tally.err(ctx)
-	}
-	to := send3.Settings{
-		Server:         settings.Server,
-		ConnectTimeout: time.Duration(settings.ConnectTimeout),
-		Timeout:        time.Duration(settings.Timeout),
-		Attempts:       settings.Attempts,
-	}
-	var first *send3.Session
-	if !known {
-		if first, me, err = register(ctx, to, mePath, me.Name, s.Err); err != nil {
-			for _, src := range sources {
-				tally.report(send.Result{Name: src.Name, Size: src.Size(), Err: err})
-			}
-			return hintAtDefaults(err, settings, source)
-		}
-	}
-	if err := send3.Run(ctx, to, me, first, sources, tally.report); err != nil {
-		return hintAtDefaults(err, settings, source)
-	}
-	return tally.err(ctx)
-}
-
-// sentNames gives each path the name it is sent under. Two files of one name
-// would replace each other at the server.
-func sentNames(paths []string, as string) ([]string, error) {
-	if as != "" && len(paths) > 1 {
-		return nil, fmt.Errorf("--as %q names one file, and there are %d", as, len(paths))
-	}
-	names, of := make([]string, len(paths)), make(map[string]string)
-	for i, path := range paths {
-		name := send.BaseName(path)
-		if path == "-" {
-			name = "stdin"
-		}
-		names[i] = cmp.Or(as, name)
-		if other, twice := of[names[i]]; twice {
-			return nil, fmt.Errorf("%s and %s would both be %q at the server and replace each other: send them one by one, one with --as", other, path, names[i])
-		}
-		of[names[i]] = path
-		if _, err := v3.NewName(names[i]); err != nil {
-			return nil, fmt.Errorf("%s: protocol 3 cannot carry this name: %w; choose a shorter one with --as", path, err)
-		}
-	}
-	return names, nil
-}
-
-func openSource(ctx context.Context, path, name string, stdin io.Reader) (*send.Source, error) {
-	if path == "-" {
-		return send.Spool(ctx, stdin, name, v3.MaxFileSize)
-	}
-	src, err := send.NewSource(path, name)
-	if err != nil {
-		return nil, err
-	}
-	return src, send3.CheckSize(src)
-}
-
-// loadIdentity reads me.toml. A name that was asked for must be its name.
-func loadIdentity(path, name string) (send3.Identity, error) {
-	me, err := config.LoadMe(path)
-	if err != nil {
-		return send3.Identity{}, err
-	}
-	if name != "" && name != me.Name {
-		return send3.Identity{}, fmt.Errorf("the name %q is asked for and %s is of %q: drop the name, or use --me with another file to register it", name, path, me.Name)
-	}
-	id, err := v3.ParseClientID(me.ID)
-	if err != nil {
-		return send3.Identity{}, fmt.Errorf("%s: %w", path, err)
-	}
-	key, err := v3.ParsePrivateKey(me.PrivateKey.Reveal())
-	if err != nil {
-		return send3.Identity{}, fmt.Errorf("%s: private_key: %w", path, err)
-	}
-	return send3.Identity{Name: me.Name, ID: id, Key: key}, nil
 }
 
 // registrationName is the name to register: the one asked for, or user@host.
@@ -191,42 +97,6 @@ func registrationName(name string) (string, error) {
 		return "", fmt.Errorf("cannot register: %w: choose another with --name", err)
 	}
 	return name, nil
-}
-
-// register makes a key, takes the name at the server and writes me.toml. The key
-// is on the disk before the server hears of it, the id before anything is sent
-// under it.
-func register(ctx context.Context, to send3.Settings, mePath, name string, notice io.Writer) (_ *send3.Session, me send3.Identity, err error) {
-	me.Name = name
-	if me.Key, err = v3.GenerateKey(); err != nil {
-		return nil, me, fmt.Errorf("make a key: %w", err)
-	}
-	key, err := v3.MarshalPrivateKey(me.Key)
-	if err != nil {
-		return nil, me, err
-	}
-	file, err := config.PrepareMe(mePath, config.Secret(key), name)
-	if err != nil {
-		return nil, me, &usageError{err}
-	}
-	defer func() { err = errors.Join(err, file.Discard()) }()
-	s, err := send3.Connect(ctx, to)
-	if err != nil {
-		return nil, me, err
-	}
-	defer func() {
-		if err != nil {
-			s.Close()
-		}
-	}()
-	if me.ID, err = s.Register(name); err != nil {
-		return nil, me, err
-	}
-	if err = file.Commit(me.ID.String()); err != nil {
-		return nil, me, err
-	}
-	fmt.Fprintf(notice, "fenc: registered as %q at %s; your identity is in %s: keep it secret, keep a copy\n", me.Name, to.Server, mePath)
-	return s, me, s.AgreeKey(me)
 }
 
 // hintAtDefaults says where the server's address came from, when nobody chose it.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 	"fenc/model/storage"
 	"fenc/modes/archive"
 	"fenc/modes/serve"
+	"fenc/modes/serve4"
+	"fenc/wire/v3"
+	"fenc/wire/v4"
 )
 
 func serveCommand(s Streams) *cli.Command {
@@ -81,7 +85,10 @@ func newLog(w io.Writer, settings config.Server) *slog.Logger {
 
 // runServer opens what the server keeps, and serves until ctx ends.
 func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (err error) {
-	if err := keepApart(settings.Database, settings.Storage); err != nil {
+	if err := keepApart("database", settings.Database, settings.Storage); err != nil {
+		return &usageError{err}
+	}
+	if err := keepApart("key", settings.KeyPath(), settings.Storage); err != nil {
 		return &usageError{err}
 	}
 	kept, err := openArchive(settings, log)
@@ -93,10 +100,29 @@ func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (e
 	if err != nil {
 		return fmt.Errorf("%w: choose another address with --listen or listen in server.toml", err)
 	}
-	log.Info("listening", "address", l.Addr().String(), "protocols", settings.Protocols, "registration", settings.Registration,
-		"storage", settings.Storage, "database", settings.Database)
+	protocols := settings.ServedProtocols(isLoopback(l.Addr()))
+	attributes := []any{"address", l.Addr().String(), "protocols", protocols, "registration", settings.Registration,
+		"storage", settings.Storage, "database", settings.Database}
+	bounds := model.Bounds{Uploads: settings.MaxOpenUploads, Files: settings.MaxClientFiles, Bytes: int64(settings.MaxClientSize)}
+	kept.Bounds, kept.KeepPartial = bounds, time.Duration(settings.KeepPartial)
+	var protocol4 *serve4.Settings
+	if slices.Contains(protocols, v4.Version) {
+		identity, err := serverIdentity(settings.KeyPath(), kept.Catalogue, log)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		attributes = append(attributes, "server_key", identity.Fingerprint().String())
+		protocol4 = &serve4.Settings{
+			Identity: identity, RequirePQ: settings.RequirePQ, Registration: settings.Registration,
+			MaxFileSize: int64(settings.MaxFileSize), Bounds: bounds, Software: software(),
+		}
+		if err := kept.Catalogue.SetAddress(l.Addr().String()); err != nil {
+			return errors.Join(err, l.Close())
+		}
+	}
+	log.Info("listening", attributes...)
 	if !isLoopback(l.Addr()) {
-		log.Warn("protocol 3 is served beyond this machine: it authenticates neither side and its encryption can be undone by whoever sits on the line")
+		warnBeyondLoopback(settings, protocols, log)
 	}
 	upkeepCtx, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	upkeepEnded := make(chan struct{})
@@ -105,8 +131,11 @@ func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (e
 		MaxSessions:   settings.MaxSessions,
 		IdleTimeout:   time.Duration(settings.IdleTimeout),
 		ShutdownGrace: time.Duration(settings.ShutdownGrace),
-		Registration:  settings.Registration == "open",
 		MaxFileSize:   int64(settings.MaxFileSize),
+		MaxPerAddress: settings.MaxSessionsPerAddress,
+		Protocol3:     slices.Contains(protocols, v3.Version),
+		Registration3: settings.Registration == "open",
+		Protocol4:     protocol4,
 	}, log)
 	err = server.Serve(ctx, l)
 	stopUpkeep()
@@ -115,6 +144,47 @@ func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (e
 		log.Info("stopped")
 	}
 	return err
+}
+
+// warnBeyondLoopback says what the settings mean where others can reach them.
+func warnBeyondLoopback(settings config.Server, protocols []int, log *slog.Logger) {
+	if slices.Contains(protocols, v3.Version) {
+		log.Warn("protocol 3 is served beyond this machine: it authenticates neither side and its encryption can be undone by whoever sits on the line")
+	}
+	if settings.Registration == "open" {
+		log.Warn(`registration is open beyond this machine: whoever reaches this address may register and send; registration = "invite" in server.toml ends that`)
+	}
+}
+
+// serverIdentity reads the server's key, and makes one where there is none yet.
+// Where clients know a key that is gone, a new one would look to them like an
+// attack.
+func serverIdentity(path string, catalogue *model.Catalogue, log *slog.Logger) (v4.Identity, error) {
+	text, err := config.LoadServerKey(path)
+	if err == nil {
+		identity, err := v4.ParseIdentity(text.Reveal())
+		if err != nil {
+			return v4.Identity{}, fmt.Errorf("%s: %w", path, err)
+		}
+		return identity, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return v4.Identity{}, &usageError{err}
+	}
+	for _, client := range catalogue.Clients() {
+		if client.Client.Protocol >= v4.Version {
+			return v4.Identity{}, &usageError{fmt.Errorf("%s: the server's private key is not there, and clients know its fingerprint: restore it from a backup, or set key in server.toml to where it is", path)}
+		}
+	}
+	identity, err := v4.NewIdentity()
+	if err != nil {
+		return v4.Identity{}, err
+	}
+	if err := config.WriteServerKey(path, config.Secret(identity.Text())); err != nil {
+		return v4.Identity{}, err
+	}
+	log.Info("server key made: keep a copy, its fingerprint is what clients trust", "file", path, "fingerprint", identity.Fingerprint().String())
+	return identity, nil
 }
 
 // openArchive opens storage and catalogue.
@@ -146,14 +216,14 @@ func explainPermission(err error) error {
 	return err
 }
 
-// keepApart refuses a database inside the storage, where every tool that copies
-// or shares the files would copy or share the catalogue and its keys.
-func keepApart(database, store string) error {
-	rel, err := filepath.Rel(resolved(store), resolved(database))
+// keepApart refuses a database or a key inside the storage, where every tool that
+// copies or shares the files would copy or share the catalogue and the keys.
+func keepApart(what, path, store string) error {
+	rel, err := filepath.Rel(resolved(store), resolved(path))
 	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
 		return nil
 	}
-	return fmt.Errorf("database %s lies inside the storage %s: keep it elsewhere, since the storage is for clients' files alone", database, store)
+	return fmt.Errorf("%s %s lies inside the storage %s: keep it elsewhere, since the storage is for clients' files alone", what, path, store)
 }
 
 // resolved is path, absolute and without links as far as it exists.

@@ -150,3 +150,15 @@ func (c *Conn) Sniff() (Kind, []byte, error) {
 		}
 	}
 }
+
+// Linger tells the peer that nothing more will be written, and reads and throws
+// away what still comes until its end, for as long as d. Closing a connection with
+// unread bytes would take from the peer what it has not read yet.
+func (c *Conn) Linger(d time.Duration) {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.Conn.SetReadDeadline(time.Now().Add(d))
+	io.Copy(io.Discard, io.LimitReader(c.Conn, 64<<20))
+}

@@ -8,6 +8,19 @@ import (
 	"unsafe"
 )
 
+// BlockSize is the bytes of a Block.
+const BlockSize = blockSize
+
+// Block is a buffer of BlockSize bytes, aligned so that it can be written past
+// the page cache. NewBlock takes one from a pool, FreeBlock gives it back.
+type Block = []byte
+
+// NewBlock returns a block; its content is whatever it was.
+func NewBlock() *Block { return blockPool.Get().(*[]byte) }
+
+// FreeBlock gives a block back, which must not be used any more.
+func FreeBlock(b *Block) { blockPool.Put(b) }
+
 const (
 	blockSize = 1 << 20 // bytes written at once, and the length of a pooled buffer
 	blocks    = 2       // buffers of one copy: one is filled while one is written

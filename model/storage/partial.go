@@ -56,6 +56,90 @@ func (f *Folder) Begin(ctx context.Context, key string, size, chunk int64) (*Par
 	return p, nil
 }
 
+// BeginBlocks opens an upload under key of exactly size bytes, which will be
+// written by WriteBlock, in any order. Otherwise it is Begin.
+func (f *Folder) BeginBlocks(ctx context.Context, key string, size int64) (*Partial, error) {
+	p, err := f.Begin(ctx, key, size, size)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.file.Truncate(size); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin upload: %w", f.distrust(err)), p.Discard())
+	}
+	return p, nil
+}
+
+// ResumeBlocks opens an upload again that BeginBlocks began, perhaps in another
+// process. What that one wrote is synced before anybody reads it: else one would
+// look at a page cache that never reached the disk. It returns ErrGone unless the
+// upload is there with its size.
+func (f *Folder) ResumeBlocks(ctx context.Context, key string, size int64) (*Partial, error) {
+	if err := errors.Join(ctx.Err(), f.Degraded()); err != nil {
+		return nil, err
+	}
+	file, err := f.fs.OpenFile(partPath(key), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrGone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resume upload: %w", f.distrust(err))
+	}
+	info, err := file.Stat()
+	if err == nil && info.Size() != size {
+		err = fmt.Errorf("%w: %d bytes, want %d", ErrGone, info.Size(), size)
+	} else if err == nil {
+		err = f.distrust(file.Sync())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("resume upload: %w", err), file.Close())
+	}
+	return &Partial{folder: f, key: key, chunk: size, file: &output{File: file}}, nil
+}
+
+// WriteBlock writes the first n bytes of a block at off. Whole blocks at
+// multiples of BlockSize go past the page cache.
+func (p *Partial) WriteBlock(b *Block, n int, off int64) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.sealed || p.file == nil {
+		return ErrSealed
+	}
+	if err := p.failed(); err != nil {
+		return err
+	}
+	if _, err := p.file.write(block{b, n, off}); err != nil {
+		return p.fail(p.folder.distrust(err))
+	}
+	return nil
+}
+
+// ReadAt reads what was written, as io.ReaderAt has it.
+func (p *Partial) ReadAt(b []byte, off int64) (int, error) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.file == nil {
+		return 0, ErrSealed
+	}
+	return p.file.ReadAt(b, off)
+}
+
+// Sync makes durable what WriteBlock has written. After an error the upload can
+// only be discarded.
+func (p *Partial) Sync() error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.sealed || p.file == nil {
+		return ErrSealed
+	}
+	if err := p.failed(); err != nil {
+		return err
+	}
+	if err := p.file.Sync(); err != nil {
+		return p.fail(p.folder.distrust(err))
+	}
+	return nil
+}
+
 // WriteChunk reads chunk i from r until its end and writes it. At most n bytes
 // may come: one more, and it returns ErrTooLong. It returns how many came; an
 // error of r is returned as it is. Writing overlaps with reading.

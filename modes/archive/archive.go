@@ -29,21 +29,36 @@ import (
 // Archive is a catalogue and the storage that belongs to it.
 type Archive struct {
 	Catalogue *model.Catalogue
-	store     *storage.Folder
-	log       *slog.Logger
-	now       func() time.Time
-	owesView  atomic.Bool    // a file is verified and the tree does not show it
-	views     [64]sync.Mutex // by file, so that the newest of two commits is shown last
+	// Bounds are what each client may take. They are set before the first file.
+	Bounds model.Bounds
+	// KeepPartial is how long an upload stays that does not get on; 0 is for ever.
+	KeepPartial time.Duration
+
+	store    *storage.Folder
+	log      *slog.Logger
+	now      func() time.Time
+	owesView atomic.Bool    // a file is verified and the tree does not show it
+	views    [64]sync.Mutex // by file, so that the newest of two commits is shown last
 
 	mu      sync.Mutex
 	newest  int64              // change up to which every file is shown, but for those of unshown
 	unshown map[model.ID]int64 // newest as it was before a commit whose view is not there yet, by upload
+
+	liveMu sync.Mutex
+	live   map[model.ID]*Upload // that a session has open
+	proven map[model.ID]bool    // open uploads whose chunks this process has written or looked at
+
+	small  smallFiles
+	unpack unpacker
 }
 
 // Open opens an archive over an opened catalogue and storage, both of which it
 // closes in Close, and settles what an earlier process left behind.
 func Open(c *model.Catalogue, s *storage.Folder, log *slog.Logger) (*Archive, error) {
-	a := &Archive{Catalogue: c, store: s, log: log, now: time.Now, unshown: make(map[model.ID]int64)}
+	a := &Archive{
+		Catalogue: c, store: s, log: log, now: time.Now, unshown: make(map[model.ID]int64),
+		live: make(map[model.ID]*Upload), proven: make(map[model.ID]bool), small: newSmallFiles(), unpack: newUnpacker(),
+	}
 	var err error
 	if a.newest, err = c.LastChange(); err == nil {
 		err = a.settle()
@@ -51,6 +66,8 @@ func Open(c *model.Catalogue, s *storage.Folder, log *slog.Logger) (*Archive, er
 	if err != nil {
 		return nil, fmt.Errorf("settle the storage: %w", err)
 	}
+	go a.runSmall()
+	go a.runUnpack()
 	return a, nil
 }
 
@@ -95,14 +112,14 @@ func (in *Incoming) Write(ctx context.Context, r io.Reader) (int64, error) {
 // the next start.
 func (in *Incoming) Keep(ctx context.Context, size int64, checksum uint32) (model.File, error) {
 	a, id := in.archive, in.upload.ID
-	if err := a.Catalogue.Seal(id, size, checksum); err != nil {
+	if err := a.Catalogue.Seal(id, size, model.Sums{CRC32: checksum}); err != nil {
 		return model.File{}, errors.Join(err, in.Discard())
 	}
 	in.ended = true
 	if err := in.part.Seal(ctx, size); err != nil {
 		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id))
 	}
-	file, err := a.commit(id)
+	file, err := a.commit(id, nil)
 	if errors.Is(err, model.ErrPathTaken) {
 		return model.File{}, errors.Join(err, a.drop(id))
 	}
@@ -130,19 +147,29 @@ func (a *Archive) drop(id model.ID) error {
 }
 
 // commit makes the sealed upload the file of its name, and shows it.
-func (a *Archive) commit(id model.ID) (model.File, error) {
-	a.mu.Lock()
-	a.unshown[id] = a.newest
-	a.mu.Unlock()
-	file, err := a.Catalogue.Commit(id)
+func (a *Archive) commit(id model.ID, tree *model.Tree) (model.File, error) {
+	a.beginCommit(id)
+	file, err := a.Catalogue.Commit(id, tree)
 	if err == nil {
 		a.show(file)
 	}
+	a.endCommit(id, file.Change)
+	return file, err
+}
+
+// beginCommit notes that a change is about to be made whose view comes later.
+func (a *Archive) beginCommit(id model.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unshown[id] = a.newest
+}
+
+// endCommit notes that the change is shown.
+func (a *Archive) endCommit(id model.ID, change int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.unshown, id)
-	a.newest = max(a.newest, file.Change)
-	return file, err
+	a.newest = max(a.newest, change)
 }
 
 // shown returns the newest change up to which no view is still to come.
@@ -166,13 +193,59 @@ func (a *Archive) show(f model.File) {
 	if newest, ok := a.Catalogue.File(f.ClientID, f.FileName); ok && newest.Change > f.Change {
 		f = newest
 	}
+	if f.Pack != nil {
+		return // shown when it is unpacked
+	}
 	if err := a.store.Show(f.Object.String(), f.FilePath); err != nil {
 		a.owesView.Store(true)
 		a.log.Error("verified file is not shown in the storage's tree", "path", wire.Printable(f.FilePath), "object", f.Object, "error", err)
 	}
 }
 
-// Close records that storage and catalogue agree, and closes both.
+// Close unpacks what is packed, records that storage and catalogue agree, and
+// closes both. No session may be left.
 func (a *Archive) Close() error {
+	a.small.once.Do(func() { close(a.small.stop) })
+	<-a.small.done
+	<-a.unpack.done
 	return errors.Join(a.markSettled(), a.Catalogue.Close(), a.store.Close())
 }
+
+// OpenFile opens the content of a verified file. It returns storage.ErrGone if it
+// is lost.
+func (a *Archive) OpenFile(f model.File) (Content, error) {
+	object, err := a.openContent(f)
+	if errors.Is(err, storage.ErrGone) && f.Pack != nil {
+		// Unpacked since the caller looked.
+		if now, ok := a.Catalogue.File(f.ClientID, f.FileName); ok && now.Object == f.Object {
+			f.Pack = nil
+			object, err = a.openContent(f)
+		}
+	}
+	return object, err
+}
+
+// Content is a file's content, open.
+type Content interface {
+	io.ReaderAt
+	io.Closer
+}
+
+func (a *Archive) openContent(f model.File) (Content, error) {
+	if f.Pack == nil {
+		return a.store.Open(f.Object.String())
+	}
+	pack, err := a.store.Open(f.Pack.String())
+	if err != nil {
+		return nil, err
+	}
+	return &packed{io.NewSectionReader(pack, f.PackOffset, f.Size), pack}, nil
+}
+
+// packed is a file within a pack.
+type packed struct {
+	*io.SectionReader
+	pack io.Closer
+}
+
+func (p *packed) Close() error { return p.pack.Close() }

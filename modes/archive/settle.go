@@ -12,6 +12,7 @@ import (
 	"fenc/model"
 	"fenc/model/storage"
 	"fenc/wire"
+	"fenc/wire/v4/tree"
 )
 
 const (
@@ -40,7 +41,12 @@ func (a *Archive) settle() error {
 	if err != nil {
 		return err
 	}
+	resumable := make(map[string]bool)
 	for _, u := range open {
+		if u.Protocol >= 4 {
+			resumable[u.ID.String()] = true
+			continue
+		}
 		if err := errors.Join(a.store.Remove(u.ID.String()), a.Catalogue.Abandon(u.ID)); err != nil {
 			return fmt.Errorf("remove unverified %q of client %q: %w", u.FileName, u.Client.Name, err)
 		}
@@ -51,6 +57,7 @@ func (a *Archive) settle() error {
 	if err != nil {
 		return err
 	}
+	strays = slices.DeleteFunc(strays, func(name string) bool { return resumable[name] })
 	if err := a.store.RemoveParts(strays...); err != nil {
 		return err
 	}
@@ -65,15 +72,14 @@ func (a *Archive) complete(u model.Upload) error {
 		return a.drop(u.ID)
 	}
 	key := u.ID.String()
-	err := a.store.Settle(key, u.Size, func(content io.Reader) error {
-		sum := crc32.NewIEEE()
-		if _, err := io.Copy(sum, content); err != nil {
-			return err
+	var hashes *model.Tree
+	err := a.store.Settle(key, u.Size, func(content io.Reader) (err error) {
+		if u.Protocol >= 4 {
+			hashes, err = proveDigest(content, u)
+		} else {
+			err = proveChecksum(content, u)
 		}
-		if sum.Sum32() != u.Checksum {
-			return storage.ErrGone
-		}
-		return nil
+		return err
 	})
 	if errors.Is(err, storage.ErrGone) {
 		// Not answered yet, so not promised: its sender will send again.
@@ -83,14 +89,66 @@ func (a *Archive) complete(u model.Upload) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.commit(u.ID)
-	if errors.Is(err, model.ErrPathTaken) {
+	_, err = a.commit(u.ID, hashes)
+	if errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked) {
 		return a.drop(u.ID)
 	}
 	if err != nil {
 		return err
 	}
 	a.log.Info("interrupted upload completed", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName), "bytes", u.Size)
+	return nil
+}
+
+// proveChecksum returns storage.ErrGone unless the content has the upload's CRC-32.
+func proveChecksum(content io.Reader, u model.Upload) error {
+	sum := crc32.NewIEEE()
+	if _, err := io.Copy(sum, content); err != nil {
+		return err
+	}
+	if sum.Sum32() != u.Checksum {
+		return storage.ErrGone
+	}
+	return nil
+}
+
+// proveDigest returns the hashes of the content's chunks, and storage.ErrGone
+// unless it has the upload's BLAKE3 digest.
+func proveDigest(content io.Reader, u model.Upload) (*model.Tree, error) {
+	hashes := make([]tree.Hash, tree.Chunks(u.Size, u.ChunkSize))
+	for i := range hashes {
+		var h tree.Hasher
+		start := int64(i) * u.ChunkSize
+		h.Reset(start, len(hashes) == 1)
+		if _, err := io.CopyN(&h, content, min(u.ChunkSize, u.Size-start)); err != nil {
+			return nil, err
+		}
+		hashes[i] = h.Sum()
+	}
+	if model.Hash(tree.Root(hashes)) != u.Digest {
+		return nil, storage.ErrGone
+	}
+	return treeOf(u.ChunkSize, hashes), nil
+}
+
+// expirePartials removes open uploads that have not got on for KeepPartial.
+func (a *Archive) expirePartials() error {
+	if a.KeepPartial <= 0 {
+		return nil
+	}
+	rows, err := a.Catalogue.Untouched(a.now().Add(-a.KeepPartial), filesAtOnce)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if !a.take(row.ID) {
+			continue
+		}
+		if err := a.expire(row); err != nil {
+			return err
+		}
+		a.log.Info("interrupted upload expired", "client", wire.Printable(row.Client.Name), "file", wire.Printable(row.FileName), "bytes", row.Size, "keep_partial", a.KeepPartial)
+	}
 	return nil
 }
 
@@ -111,6 +169,9 @@ func (a *Archive) review() error {
 		}
 		for _, f := range files {
 			after = f.Change
+			if f.Pack != nil {
+				continue // looked at when it is unpacked
+			}
 			has, err := a.store.Has(f.Object.String(), f.Size)
 			if err != nil {
 				return fmt.Errorf("look for the content of %s: %w", f.FilePath, err)
@@ -173,7 +234,7 @@ func (a *Archive) Run(ctx context.Context) {
 		case <-seen.C:
 			err = a.Catalogue.FlushSeen()
 		case <-sweep.C:
-			err = errors.Join(a.sweep(), a.markSettled())
+			err = errors.Join(a.sweep(), a.expirePartials(), a.markSettled())
 		case <-probe.C:
 			a.Probe() // an error is the one that the storage is degraded by, again
 		}

@@ -29,7 +29,7 @@ func (s *site) receive(t *testing.T, name, content string) *Incoming {
 // seal records that the upload is verified, and no more.
 func (s *site) seal(t *testing.T, in *Incoming, content string) {
 	t.Helper()
-	if err := s.Catalogue.Seal(in.upload.ID, int64(len(content)), crc32.ChecksumIEEE([]byte(content))); err != nil {
+	if err := s.Catalogue.Seal(in.upload.ID, int64(len(content)), model.Sums{CRC32: crc32.ChecksumIEEE([]byte(content))}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -125,7 +125,7 @@ func TestStartAfterACrash(t *testing.T) {
 			in := s.receive(t, "a", content)
 			s.seal(t, in, content)
 			s.promote(t, in, content)
-			if _, err := s.Catalogue.Commit(in.upload.ID); err != nil {
+			if _, err := s.Catalogue.Commit(in.upload.ID, nil); err != nil {
 				t.Fatal(err)
 			}
 			return in

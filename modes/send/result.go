@@ -13,6 +13,8 @@ var (
 	ErrChecksum = errors.New("checksum did not match")
 	// ErrRefused: the server said no, and would say it again.
 	ErrRefused = errors.New("refused by the server")
+	// ErrServerKey: the server has another key than the one that is pinned.
+	ErrServerKey = errors.New("the server's key has changed")
 )
 
 // Result is how one file went.
@@ -22,7 +24,9 @@ type Result struct {
 	Took     time.Duration // all attempts together
 	Checksum string        // as the protocol shows it; empty if none was agreed on
 	Attempts int           // times it was sent
-	Err      error         // nil: verified
+	// Unchanged is whether the server had this content under this name already.
+	Unchanged bool
+	Err       error // nil: verified
 }
 
 // Print writes the result's line: name, bytes, seconds, checksum, and verified or
@@ -34,6 +38,8 @@ func (r Result) Print(w io.Writer, quote func(string) string) {
 	}
 	if r.Err != nil {
 		verdict = "not verified: " + strings.ReplaceAll(r.Err.Error(), "\n", "; ") // joined errors stand on lines of their own
+	} else if r.Unchanged {
+		verdict = "unchanged"
 	} else if r.Attempts > 1 {
 		verdict = fmt.Sprintf("verified (sent %d times)", r.Attempts)
 	}

@@ -31,7 +31,7 @@ type Source struct {
 func NewSource(path, name string) (*Source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, plain(err)
+		return nil, Plain(err)
 	}
 	if info.IsDir() {
 		return nil, errors.New("is a directory: protocol 3 sends single files")
@@ -89,20 +89,20 @@ func (s *Source) Rewind() error {
 	if s.file == nil {
 		f, err := os.Open(s.Path)
 		if err != nil {
-			return plain(err)
+			return Plain(err)
 		}
 		s.file = f
 	}
 	info, err := s.file.Stat()
 	if err != nil {
-		return plain(err)
+		return Plain(err)
 	}
 	if !info.Mode().IsRegular() {
 		return errors.New("is no longer a regular file")
 	}
 	s.before = info
 	_, err = s.file.Seek(0, io.SeekStart)
-	return plain(err)
+	return Plain(err)
 }
 
 // Read reads from the file.
@@ -113,12 +113,18 @@ func (s *Source) Read(p []byte) (int, error) { return s.file.Read(p) }
 func (s *Source) Changed() error {
 	after, err := s.file.Stat()
 	if err != nil {
-		return plain(err)
+		return Plain(err)
 	}
+	return Compare(s.before, after)
+}
+
+// Compare returns ErrChanged, with what changed, unless both states of a file have
+// the same size and modification time.
+func Compare(before, after fs.FileInfo) error {
 	switch {
-	case after.Size() != s.before.Size():
-		return fmt.Errorf("%w: %d bytes, then %d", ErrChanged, s.before.Size(), after.Size())
-	case !after.ModTime().Equal(s.before.ModTime()):
+	case after.Size() != before.Size():
+		return fmt.Errorf("%w: %d bytes, then %d", ErrChanged, before.Size(), after.Size())
+	case !after.ModTime().Equal(before.ModTime()):
 		return fmt.Errorf("%w: modified at %s", ErrChanged, after.ModTime().Format(time.RFC3339))
 	}
 	return nil
@@ -137,9 +143,9 @@ func (s *Source) Close() error {
 	return err
 }
 
-// plain drops the path and the call from an error of the file system: whoever
+// Plain drops the path and the call from an error of the file system: whoever
 // prints it names the file already.
-func plain(err error) error {
+func Plain(err error) error {
 	var e *fs.PathError
 	if !errors.As(err, &e) {
 		return err

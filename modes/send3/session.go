@@ -11,10 +11,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
-	"syscall"
 	"time"
 
 	"fenc/modes/send"
@@ -161,40 +158,13 @@ func (s *Session) cutOff(doing string, err error) error {
 	return &connectionError{fmt.Errorf("server %s %w in the middle of %s", s.settings.Server, err, doing)}
 }
 
-// words is an error in plain words that keeps the one it speaks of.
-type words struct {
-	text string
-	err  error
-}
-
-func (w *words) Error() string { return w.text }
-func (w *words) Unwrap() error { return w.err }
-
 // inWords says what happened to a connection.
 func inWords(err error, timeout time.Duration) error {
-	var dns *net.DNSError
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
-		return &words{"interrupted", context.Canceled}
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT), isTimeout(err):
-		return &words{fmt.Sprintf("timed out after %s", timeout), err}
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return &words{"refused: nothing listens there; is fenc serve running, and is the port right?", err}
-	case errors.As(err, &dns):
-		return &words{fmt.Sprintf("no address found for host %q", dns.Name), err}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &words{"closed the connection", err}
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return &words{"broke off the connection", err}
 	case errors.Is(err, v3.ErrVersion):
-		return &words{fmt.Sprintf("does not speak protocol 3 (%v): is the port right?", err), err}
+		return send.Reworded(err, fmt.Sprintf("does not speak protocol 3 (%v): is the port right?", err))
 	case errors.Is(err, v3.ErrCode), errors.Is(err, v3.ErrSize):
-		return &words{fmt.Sprintf("broke the protocol (%v)", err), err}
+		return send.Reworded(err, fmt.Sprintf("broke the protocol (%v)", err))
 	}
-	return err
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
+	return send.InWords(err, timeout)
 }

@@ -96,7 +96,7 @@ func TestClosedRegistrationKnowsItsClients(t *testing.T) {
 	s := start(t, dir)
 	p := hello(t, s, "grace")
 	s.stop(t)
-	s = start(t, dir, withSettings(func(c *serve.Settings) { c.Registration = false }))
+	s = start(t, dir, withSettings(func(c *serve.Settings) { c.Registration3 = false }))
 	wantRefused(t, s, dial(t, s), registration("ada"), "registration is closed")
 	p.back(t, s, "grace").keep("a", "1")
 }

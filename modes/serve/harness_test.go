@@ -101,7 +101,7 @@ func start(t testing.TB, dir string, options ...option) *server {
 	t.Helper()
 	s := &server{
 		dir: dir, log: &logbook{changed: make(chan struct{})}, ended: make(chan error, 1),
-		settings: serve.Settings{MaxSessions: 4096, IdleTimeout: time.Minute, ShutdownGrace: patience, Registration: true},
+		settings: serve.Settings{MaxSessions: 4096, IdleTimeout: time.Minute, ShutdownGrace: patience, Protocol3: true, Registration3: true},
 	}
 	for _, o := range options {
 		o(s)

@@ -9,22 +9,28 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"fenc/modes/archive"
 	"fenc/modes/serve3"
+	"fenc/modes/serve4"
 	"fenc/wire"
 )
 
 // Settings bound what peers may take of the server.
 type Settings struct {
 	MaxSessions   int           // connections at once; more are closed unanswered
+	MaxPerAddress int           // connections at once from one address (IPv6: one /64); 0 is no bound
 	IdleTimeout   time.Duration // longest silence, and longest a message may dribble
 	ShutdownGrace time.Duration // how long files under way may go on after the end was asked for
-	Registration  bool          // whether new names may register
 	MaxFileSize   int64         // bytes; 0 is the protocol's own limit
+
+	Protocol3     bool             // whether version 3 is spoken
+	Registration3 bool             // whether new names may register by it
+	Protocol4     *serve4.Settings // nil: version 4 is not spoken
 }
 
 // Server serves one archive.
@@ -32,9 +38,11 @@ type Server struct {
 	settings Settings
 	archive  *archive.Archive
 	log      *slog.Logger
-	v3       *serve3.Server
+	v3       *serve3.Server // nil: not spoken
+	v4       *serve4.Server // nil: not spoken
 
 	mu       sync.Mutex
+	from     map[netip.Prefix]int // sessions by address
 	sessions map[*connection]struct{}
 	stopping bool
 	waiting  sync.WaitGroup
@@ -45,15 +53,22 @@ type Server struct {
 // connection is one accepted connection, from its first byte to its last.
 type connection struct {
 	conn *wire.Conn
+	from netip.Prefix
 	stop func() // asks the conversation to end after the file under way
 }
 
 // New makes a server of an opened archive.
 func New(a *archive.Archive, settings Settings, log *slog.Logger) *Server {
-	return &Server{
-		settings: settings, archive: a, log: log, sessions: make(map[*connection]struct{}),
-		v3: &serve3.Server{Archive: a, Log: log, Registration: settings.Registration, MaxFileSize: settings.MaxFileSize},
+	s := &Server{
+		settings: settings, archive: a, log: log, sessions: make(map[*connection]struct{}), from: make(map[netip.Prefix]int),
 	}
+	if settings.Protocol3 {
+		s.v3 = &serve3.Server{Archive: a, Log: log, Registration: settings.Registration3, MaxFileSize: settings.MaxFileSize}
+	}
+	if settings.Protocol4 != nil {
+		s.v4 = serve4.New(a, *settings.Protocol4, log)
+	}
+	return s
 }
 
 // Serve accepts connections from l until ctx ends or the catalogue breaks, lets
@@ -117,20 +132,51 @@ func (s *Server) admit(ctx context.Context, c net.Conn) {
 		c.Close()
 		return
 	}
+	from := prefixOf(c.RemoteAddr())
 	if len(s.sessions) >= s.settings.MaxSessions {
-		c.Close()
-		s.refused++
-		if now := time.Now(); now.Sub(s.lastLine) >= time.Second {
-			s.log.Warn("connections refused", "number", s.refused, "address", c.RemoteAddr().String(),
-				"reason", "max_sessions reached", "max_sessions", s.settings.MaxSessions)
-			s.refused, s.lastLine = 0, now
-		}
+		s.turnAway(c, "max_sessions", s.settings.MaxSessions)
 		return
 	}
-	k := &connection{conn: wire.NewConn(c, s.settings.IdleTimeout)}
+	if most := s.settings.MaxPerAddress; most > 0 && s.from[from] >= most {
+		s.turnAway(c, "max_sessions_per_address", most)
+		return
+	}
+	k := &connection{conn: wire.NewConn(c, s.settings.IdleTimeout), from: from}
 	k.stop = k.conn.Interrupt
 	s.sessions[k] = struct{}{}
+	s.from[from]++
 	s.waiting.Go(func() { s.hold(ctx, k) })
+}
+
+// turnAway closes a connection over a limit. Lines about that are kept to one a
+// second. s.mu is held.
+func (s *Server) turnAway(c net.Conn, limit string, most int) {
+	c.Close()
+	s.refused++
+	if now := time.Now(); now.Sub(s.lastLine) >= time.Second {
+		s.log.Warn("connections refused", "number", s.refused, "address", c.RemoteAddr().String(),
+			"reason", limit+" reached", limit, most)
+		s.refused, s.lastLine = 0, now
+	}
+}
+
+// prefixOf is what counts as one address: an IPv4 address, or the /64 that one
+// site of IPv6 has.
+func prefixOf(addr net.Addr) netip.Prefix {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	bits := ip.BitLen()
+	if ip.Is6() {
+		bits = 64
+	}
+	p, err := ip.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
 }
 
 // hold runs a connection's conversation to its end.
@@ -142,15 +188,26 @@ func (s *Server) hold(ctx context.Context, k *connection) {
 		k.conn.Close()
 		s.mu.Lock()
 		delete(s.sessions, k)
+		if s.from[k.from]--; s.from[k.from] == 0 {
+			delete(s.from, k.from)
+		}
 		s.mu.Unlock()
 	}()
 	k.conn.Expect()
 	kind, first, err := k.conn.Sniff()
-	if err != nil || kind != wire.KindV3 {
+	var session interface {
+		Run(context.Context)
+		Stop()
+	}
+	switch {
+	case err == nil && kind == wire.KindV3 && s.v3 != nil:
+		session = s.v3.NewSession(k.conn)
+	case err == nil && kind == wire.KindTLS && s.v4 != nil:
+		session = s.v4.NewSession(k.conn)
+	default:
 		s.logStranger(k, first, err)
 		return
 	}
-	session := s.v3.NewSession(k.conn)
 	s.mu.Lock()
 	k.stop = session.Stop
 	stopping := s.stopping

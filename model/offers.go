@@ -1,0 +1,235 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+var (
+	// ErrQuota: the client's files and open uploads would take more bytes than it
+	// may.
+	ErrQuota = errors.New("over the client's quota")
+	// ErrManyUploads: the client has as many open uploads as it may.
+	ErrManyUploads = errors.New("too many open uploads")
+	// ErrManyFiles: the client has as many files as it may.
+	ErrManyFiles = errors.New("too many files")
+	// ErrNoReplace: another content stands under the name, and the client may not
+	// replace it.
+	ErrNoReplace = errors.New("another content stands under this name and may not be replaced")
+	// ErrRevoked: the client has been revoked.
+	ErrRevoked = errors.New("client revoked")
+	// ErrNotAllowed: the client lacks the right.
+	ErrNotAllowed = errors.New("not allowed")
+)
+
+func init() {
+	refusals = append(refusals, ErrQuota, ErrManyUploads, ErrManyFiles, ErrNoReplace, ErrRevoked, ErrNotAllowed)
+}
+
+// Bounds are what each client may take, where its own quota says nothing else.
+// Zero is no bound.
+type Bounds struct {
+	Uploads int   // open uploads
+	Files   int   // verified files
+	Bytes   int64 // of verified files and open uploads together
+}
+
+// Offer is Begin for an upload of protocol 4: of exactly u.Size bytes, which are
+// reserved in the client's quota from here on. It returns ErrRevoked, ErrNotAllowed,
+// ErrQuota, ErrManyUploads or ErrManyFiles where the client may not.
+func (c *Catalogue) Offer(u Upload, bounds Bounds) (Upload, error) {
+	u.ID, u.State, u.StartedAt, u.TouchedAt = NewID(), UploadOpen, Time{c.now()}, Time{c.now()}
+	err := c.write(func(tx *gorm.DB) error {
+		if err := admitBytes(tx, u.ClientID, bounds, 1, u.Size); err != nil {
+			return err
+		}
+		if bounds.Uploads > 0 {
+			var open int64
+			err := tx.Model(&Upload{}).Where("client_id = ? AND protocol = ?", u.ClientID, u.Protocol).Count(&open).Error
+			if err != nil {
+				return err
+			}
+			if open >= int64(bounds.Uploads) {
+				return fmt.Errorf("%w: %d, which is the most for one client", ErrManyUploads, open)
+			}
+		}
+		return tx.Create(&u).Error
+	})
+	if err != nil {
+		return Upload{}, fmt.Errorf("begin upload: %w", err)
+	}
+	return u, nil
+}
+
+// admitBytes refuses unless the client may send now, and may take more files of
+// so many bytes in all. A file that will be replaced counts until it is.
+func admitBytes(tx *gorm.DB, client ID, bounds Bounds, more int, size int64) error {
+	var who Client
+	if err := tx.Select("id", "rights", "quota", "revoked_at").Take(&who, "id = ?", client).Error; err != nil {
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return ErrUnknownClient
+		}
+		return err
+	}
+	switch {
+	case !who.RevokedAt.IsZero():
+		return ErrRevoked
+	case who.Rights&RightSend == 0:
+		return fmt.Errorf("%w: the client has no right to send", ErrNotAllowed)
+	}
+	quota := bounds.Bytes
+	if who.Quota > 0 {
+		quota = who.Quota
+	}
+	if quota == 0 && bounds.Files == 0 {
+		return nil
+	}
+	var files, open struct{ Number, Bytes int64 }
+	sum := "COUNT(*) AS number, COALESCE(SUM(size), 0) AS bytes"
+	if err := tx.Model(&File{}).Select(sum).Where("client_id = ?", client).Scan(&files).Error; err != nil {
+		return err
+	}
+	if err := tx.Model(&Upload{}).Select(sum).Where("client_id = ?", client).Scan(&open).Error; err != nil {
+		return err
+	}
+	if bounds.Files > 0 && files.Number+open.Number+int64(more) > int64(bounds.Files) {
+		return fmt.Errorf("%w: %d and %d open uploads, the most is %d", ErrManyFiles, files.Number, open.Number, bounds.Files)
+	}
+	if taken := files.Bytes + open.Bytes; quota > 0 && (size > quota || taken > quota-size) {
+		return fmt.Errorf("%w: %d bytes more, %d are taken of %d", ErrQuota, size, taken, quota)
+	}
+	return nil
+}
+
+// OpenUploads lists the open uploads of protocol 4 that a client has under a
+// name, the newest first.
+func (c *Catalogue) OpenUploads(client ID, name string) ([]Upload, error) {
+	var uploads []Upload
+	err := c.read(func(db *gorm.DB) error {
+		return db.Order("started_at DESC, id").
+			Find(&uploads, "client_id = ? AND file_name = ? AND state = ? AND protocol >= 4", client, name, UploadOpen).Error
+	})
+	return uploads, err
+}
+
+// Chunks lists the durable chunks of an upload, in order.
+func (c *Catalogue) Chunks(upload ID) ([]Chunk, error) {
+	var chunks []Chunk
+	err := c.read(func(db *gorm.DB) error { return db.Order("number").Find(&chunks, "upload_id = ?", upload).Error })
+	return chunks, err
+}
+
+// HoldChunks records chunks of an open upload that are durable. It returns
+// ErrNoUpload unless the upload is open.
+func (c *Catalogue) HoldChunks(upload ID, chunks []Chunk) error {
+	return c.write(func(tx *gorm.DB) error {
+		touched := tx.Model(&Upload{}).Where("id = ? AND state = ?", upload, UploadOpen).Update("touched_at", Time{c.now()})
+		if touched.Error == nil && touched.RowsAffected == 0 {
+			return ErrNoUpload
+		}
+		if touched.Error != nil || len(chunks) == 0 {
+			return touched.Error
+		}
+		return tx.Clauses(clause.OnConflict{UpdateAll: true}).CreateInBatches(chunks, 1000).Error
+	})
+}
+
+// ReleaseChunks forgets chunks of an upload that will be written again. Their rows
+// go before a byte of them changes.
+func (c *Catalogue) ReleaseChunks(upload ID, numbers []int64) error {
+	return c.write(func(tx *gorm.DB) error {
+		for part := range slices.Chunk(numbers, 1000) {
+			if err := tx.Delete(&Chunk{}, "upload_id = ? AND number IN ?", upload, part).Error; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Untouched lists open uploads of protocol 4 that have not got on since t, at
+// most limit.
+func (c *Catalogue) Untouched(t time.Time, limit int) ([]Upload, error) {
+	var uploads []Upload
+	err := c.read(func(db *gorm.DB) error {
+		return db.Preload("Client").Order("touched_at").Limit(limit).
+			Find(&uploads, "state = ? AND protocol >= 4 AND touched_at < ?", UploadOpen, Time{t}).Error
+	})
+	return uploads, err
+}
+
+// Tree returns the chunks' hashes of an object, if they are kept.
+func (c *Catalogue) Tree(object ID) (Tree, bool, error) {
+	var trees []Tree
+	err := c.read(func(db *gorm.DB) error { return db.Limit(1).Find(&trees, "object = ?", object).Error })
+	if err != nil || len(trees) == 0 {
+		return Tree{}, false, err
+	}
+	return trees[0], true, nil
+}
+
+// Resume takes up an open upload again, with the times and mode that its file has
+// now. It returns ErrNoUpload unless the upload is open, ErrRevoked or
+// ErrNotAllowed where its client may not.
+func (c *Catalogue) Resume(u Upload) error {
+	return c.write(func(tx *gorm.DB) error {
+		if err := admitBytes(tx, u.ClientID, Bounds{}, 0, 0); err != nil && !errors.Is(err, ErrQuota) {
+			return err
+		}
+		done := tx.Model(&Upload{}).Where("id = ? AND state = ?", u.ID, UploadOpen).
+			Updates(map[string]any{"touched_at": Time{c.now()}, "mod_time": u.ModTime, "mode": u.Mode})
+		if done.Error == nil && done.RowsAffected == 0 {
+			return ErrNoUpload
+		}
+		return done.Error
+	})
+}
+
+// List returns a client's verified files: the file named prefix and those below
+// the folder of that name (all, where prefix is empty), by the bytes of their
+// names, those after the name after, at most limit.
+func (c *Catalogue) List(client ID, prefix, after string, limit int) ([]File, error) {
+	var files []File
+	err := c.read(func(db *gorm.DB) error {
+		q := db.Where("client_id = ? AND verified = ?", client, true)
+		if prefix != "" {
+			from, to := below(prefix)
+			q = q.Where("(file_name = ? OR file_name >= ? AND file_name < ?)", prefix, from, to)
+		}
+		if after != "" {
+			q = q.Where("file_name > ?", after)
+		}
+		return q.Order("file_name").Limit(limit).Find(&files).Error
+	})
+	return files, err
+}
+
+// Retime gives the file of a name the times and mode that its sender has for it
+// now, if it is verified content of this size and digest. It reports whether it
+// is.
+func (c *Catalogue) Retime(client ID, name string, size int64, digest Hash, modTime int64, mode uint32) (same bool, err error) {
+	f, ok := c.File(client, name)
+	if !ok || !f.holds(size, digest) {
+		return false, nil
+	}
+	if f.ModTime == modTime && f.Mode == mode {
+		return true, nil
+	}
+	err = c.write(func(tx *gorm.DB) error {
+		done := tx.Model(&File{}).Where("id = ? AND change = ?", f.ID, f.Change).
+			Updates(map[string]any{"mod_time": modTime, "mode": mode})
+		same = done.RowsAffected > 0
+		return done.Error
+	})
+	if err != nil || !same {
+		return false, err
+	}
+	f.ModTime, f.Mode = modTime, mode
+	c.mirrorFiles(f)
+	return true, nil
+}

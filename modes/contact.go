@@ -1,0 +1,252 @@
+package modes
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/term"
+
+	"fenc/config"
+	"fenc/modes/send"
+	"fenc/modes/session4"
+	"fenc/wire/v4"
+)
+
+// contact is what a command needs to talk to a server by protocol 4.
+type contact struct {
+	streams  Streams
+	settings config.Transfer
+	source   config.Source
+	// acceptNew trusts a server's key that is seen for the first time.
+	acceptNew bool
+	// noInput never asks.
+	noInput bool
+
+	mePath string
+	me     session4.Identity
+	known  bool // me.toml is there
+}
+
+// newContact reads me.toml, where there is one.
+func newContact(s Streams, settings config.Transfer, source config.Source) (*contact, error) {
+	k := &contact{streams: s, settings: settings, source: source}
+	k.mePath, k.known = config.System().MePath(settings.Me, source)
+	if !k.known {
+		return k, nil
+	}
+	me, err := config.LoadMe(k.mePath)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	if me.Protocol() != v4.Version {
+		return nil, usagef("%s is an identity of protocol %d, which protocol 4 cannot use: add --protocol %[2]d, or register anew by naming another file with --me", k.mePath, me.Protocol())
+	}
+	if settings.Name != "" && settings.Name != me.Name {
+		return nil, usagef("the name %q is asked for and %s is of %q: drop the name, or use --me with another file to register it", settings.Name, k.mePath, me.Name)
+	}
+	k.me.Name = me.Name
+	if k.me.Key, err = v4.ParseIdentity(me.PrivateKey.Reveal()); err != nil {
+		return nil, usagef("%s: %w", k.mePath, err)
+	}
+	return k, nil
+}
+
+// to is how the server is reached.
+func (k *contact) to() session4.Settings {
+	to := session4.Settings{
+		Server: k.settings.Server, RequirePQ: k.settings.RequirePQ, Software: software(),
+		ConnectTimeout: time.Duration(k.settings.ConnectTimeout), Timeout: time.Duration(k.settings.Timeout),
+	}
+	for _, text := range k.settings.ServerKey {
+		f, err := v4.ParseFingerprint(text)
+		if err != nil {
+			panic(err) // validated
+		}
+		to.Pins = append(to.Pins, f)
+	}
+	return to
+}
+
+func software() string { return "fenc/" + Version }
+
+// pin makes sure that the server's key is known: where none is, it is asked for,
+// shown, and written, before anything else is said to the server.
+func (k *contact) pin(ctx context.Context) error {
+	if len(k.settings.ServerKey) > 0 {
+		return nil
+	}
+	key, err := probe(ctx, k.to())
+	if err != nil {
+		return err
+	}
+	switch {
+	case k.acceptNew:
+	case k.noInput || !isTerminal(k.streams.In):
+		return usagef("the server at %s shows the key %s, which nobody here has confirmed: compare it with the one that fenc serve logs there, and set server_key in transfer.toml (or --server-key); --accept-new trusts it unseen", k.settings.Server, key)
+	default:
+		fmt.Fprintf(k.streams.Err, "The server at %s is not known yet. It shows the key\n\n    %s\n\nfenc serve logs its key at every start. Is it this one? [yes/no] ", k.settings.Server, key)
+		if err := confirmed(k.streams.In); err != nil {
+			return err
+		}
+	}
+	k.settings.ServerKey = []string{key.String()}
+	return k.savePin()
+}
+
+// probe asks a server for its key.
+func probe(ctx context.Context, to session4.Settings) (v4.Fingerprint, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*to.ConnectTimeout)
+	defer cancel()
+	c, err := (&net.Dialer{Timeout: to.ConnectTimeout}).DialContext(ctx, "tcp", to.Server)
+	if err != nil {
+		return v4.Fingerprint{}, to.NotReached(err)
+	}
+	defer c.Close()
+	key, err := v4.Probe(ctx, c)
+	if err != nil {
+		return v4.Fingerprint{}, to.Lost("asking for its key", fmt.Errorf("%w (is it a fenc server that serves protocol 4?)", err))
+	}
+	return key, nil
+}
+
+func isTerminal(r io.Reader) bool {
+	f, ok := r.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// confirmed reads a yes.
+func confirmed(r io.Reader) error {
+	line, err := bufio.NewReader(io.LimitReader(r, 100)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return err
+	}
+	switch line {
+	case "yes\n", "y\n", "yes\r\n", "y\r\n":
+		return nil
+	}
+	return usagef("the server's key was not confirmed; nothing was sent")
+}
+
+// savePin writes the server's keys where the next run finds them: into the
+// transfer.toml that names this server, or a new one beside me.toml.
+func (k *contact) savePin() error {
+	keys := k.settings.ServerKey
+	if k.source.Path == "" {
+		path := filepath.Join(filepath.Dir(k.mePath), config.TransferFile)
+		err := config.WriteTransfer(path, k.settings.Server, keys)
+		if errors.Is(err, fs.ErrExist) {
+			fmt.Fprintf(k.streams.Err, "fenc: %s is there already and was not used: the server's key is not kept; pass --server-key %s\n", path, keys[0])
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(k.streams.Err, "fenc: the server's key is kept in %s\n", path)
+		return nil
+	}
+	file, _, err := config.Lookup{WorkDir: "."}.LoadTransfer(k.source.Path)
+	if err != nil {
+		return &usageError{err}
+	}
+	if file.Server != k.settings.Server {
+		fmt.Fprintf(k.streams.Err, "fenc: %s is about another server (%s): the key is not kept; pass --server-key %s\n", k.source.Path, file.Server, keys[0])
+		return nil
+	}
+	if err := config.PinServerKey(k.source.Path, keys); err != nil {
+		return err
+	}
+	fmt.Fprintf(k.streams.Err, "fenc: the server's key is kept in %s\n", k.source.Path)
+	return nil
+}
+
+// open opens a session, registering at the first contact: the key is on the disk
+// before the server hears of it, the id before anything is sent under it.
+func (k *contact) open(ctx context.Context, run *session4.Run) (_ *session4.Session, err error) {
+	if k.known {
+		return session4.Open(ctx, k.to(), k.me, run, 0)
+	}
+	k.me.Name = k.settings.Name
+	if k.me.Token == (v4.Token{}) || k.me.Name == "" {
+		if k.me.Name, err = registrationName(k.settings.Name); err != nil {
+			return nil, &usageError{err}
+		}
+	}
+	if k.me.Key, err = v4.NewIdentity(); err != nil {
+		return nil, err
+	}
+	file, err := config.PrepareMe(k.mePath, config.Secret(k.me.Key.Text()), k.me.Name)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	defer func() { err = errors.Join(err, file.Discard()) }()
+	s, err := session4.Open(ctx, k.to(), k.me, run, 0)
+	if err != nil {
+		return nil, err
+	}
+	k.me.Name = cmp.Or(s.Welcome.Name, k.me.Name)
+	if err := file.CommitAs(k.me.Name, s.Welcome.ClientID.String()); err != nil {
+		s.Close()
+		return nil, err
+	}
+	k.known, k.me.Token = true, v4.Token{}
+	fmt.Fprintf(k.streams.Err, "fenc: registered as %q at %s; your identity is in %s: keep it secret, keep a copy\n", k.me.Name, k.settings.Server, k.mePath)
+	return s, nil
+}
+
+// explain adds to an error of a session what to do about it.
+func (k *contact) explain(err error) error {
+	var key *v4.ServerKeyError
+	var refusal *session4.RefusalError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &key):
+		return &changedKey{k.settings.Server, k.source.Path, key}
+	case errors.As(err, &refusal):
+		return fmt.Errorf("%w%s", err, remedyFor(refusal.Reason))
+	}
+	return hintAtDefaults(err, k.settings, k.source)
+}
+
+// remedyFor says what a refused client can do.
+func remedyFor(reason v4.Reason) string {
+	switch reason {
+	case v4.ReasonNotAdmitted:
+		return ": ask the server's operator for an invite (fenc invite), and use it with fenc join"
+	case v4.ReasonNameInUse:
+		return ": choose another name with --name, or bring the me.toml that it was registered with"
+	case v4.ReasonInviteUsed, v4.ReasonInviteExpired, v4.ReasonInviteUnknown:
+		return ": ask the server's operator for a new invite"
+	case v4.ReasonRevoked:
+		return ": ask the server's operator"
+	}
+	return ""
+}
+
+// changedKey is a server that has another key than the one that is pinned.
+type changedKey struct {
+	server, file string
+	err          *v4.ServerKeyError
+}
+
+func (e *changedKey) Error() string {
+	return fmt.Sprintf(`THE SERVER'S KEY HAS CHANGED.
+  server:      %s
+  pinned key:  %s   (%s)
+  it shows:    %s
+Either the server was set up anew, or somebody stands between it and you and
+would read what you send. Nothing was sent. Ask the server's operator for the
+key that fenc serve logs; if it is the new one, run: fenc trust %s`,
+		e.server, e.err.Want[0], cmp.Or(e.file, "--server-key"), e.err.Got, e.err.Got)
+}
+
+func (e *changedKey) Unwrap() error { return send.ErrServerKey }

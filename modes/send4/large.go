@@ -1,0 +1,542 @@
+package send4
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"fenc/modes/send"
+	"fenc/modes/session4"
+	"fenc/wire/v4"
+	"fenc/wire/v4/tree"
+)
+
+const (
+	blocksInMemory = 6  // of one file, at 1 MiB each
+	copyAtOnce     = 64 // chunks of one 1116
+	maxMissing     = 5  // rounds of missing chunks, before the upload is offered anew
+	minStreamed    = 4  // chunks from which a file is sent over all connections
+	answersAtOnce  = 16 // that the server may send before they are looked at
+)
+
+// blocks keeps buffers between files: a block behind room for its frame's head.
+var blocks = sync.Pool{New: func() any { b := make([]byte, v4.BlockHeadSize+v4.MaxBlock); return &b }}
+
+// upload is a large file on its way.
+type upload struct {
+	s       *sending
+	f       *localFile
+	number  uint32 // on the main connection
+	answers chan any
+	lanes   []*laneOf
+
+	chunkSize int64
+	hashes    []tree.Hash       // of this file's chunks, as they were read last
+	held      map[int]tree.Hash // that the server has of this upload
+	earlier   []tree.Hash       // of the verified version before
+	same      []int             // chunks that are as in that version, and the server was not told yet
+	copied    bool              // chunks were taken from that version
+	differed  bool              // or some were not
+	began     time.Time
+}
+
+// laneOf is a connection's part in an upload.
+type laneOf struct {
+	session *session4.Session
+	number  uint32
+	queue   chan piece
+}
+
+// piece is a block on its way through reading, hashing and sending.
+type piece struct {
+	chunk int
+	off   int64
+	buf   *[]byte
+	n     int
+}
+
+// sendLarge sends a file by chunks, and reports it where it is verified.
+func (s *sending) sendLarge(f *localFile) error {
+	u := &upload{s: s, f: f, answers: make(chan any, answersAtOnce), began: time.Now()}
+	offer := v4.Offer{Size: uint64(f.size), ModTime: f.modTime(), Mode: f.mode(), Path: f.item.Name}
+	if d := s.engine.settings.Digests; d != nil {
+		if digest, ok := d.Get(f.before); ok {
+			offer.Flags, offer.Digest = v4.OfferDigest, digest
+		}
+	}
+	err := s.main.Begin(u.handle, func(number uint32) any {
+		u.number, offer.Number = number, number
+		return &offer
+	})
+	defer func() { s.main.Forget(u.number) }()
+	if err != nil {
+		return err
+	}
+	answer, err := u.await()
+	for {
+		switch m := answer.(type) {
+		case nil:
+			return err
+		case *v4.Earlier:
+			if err := u.compareWith(m); err != nil {
+				return err
+			}
+			answer, err = u.await()
+			continue
+		case *v4.Received: // unchanged, by the digest that was remembered
+			if err := received(m, f.size, offer.Digest); err != nil {
+				return err
+			}
+			s.engine.succeed(f.item, m)
+			return nil
+		case *v4.Accept:
+			return u.fill(m)
+		}
+		return fmt.Errorf("%w: %T answers an offer", v4.ErrFrame, answer)
+	}
+}
+
+// handle takes the server's answers.
+func (u *upload) handle(message any) {
+	switch message.(type) {
+	case *v4.Held, *v4.Wait:
+		u.s.engine.advance()
+		return
+	}
+	select {
+	case u.answers <- message:
+	default:
+		u.s.giveUp(fmt.Errorf("%w: more answers than questions", v4.ErrFrame))
+	}
+}
+
+// await returns the next answer; a refusal is an error.
+func (u *upload) await() (any, error) {
+	select {
+	case message := <-u.answers:
+		if m, refused := message.(*v4.Refused); refused {
+			return nil, &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text}
+		}
+		return message, nil
+	case <-u.s.main.Done():
+		return nil, u.s.main.Err()
+	case <-u.s.ctx.Done():
+		return nil, u.s.ctx.Err()
+	}
+}
+
+func (u *upload) compareWith(m *v4.Earlier) error {
+	if m.Size > 1<<62 || !tree.ValidChunkSize(int64(m.Size), int64(m.ChunkSize)) || tree.Chunks(int64(m.Size), int64(m.ChunkSize)) != len(m.Hashes) {
+		return fmt.Errorf("%w: %d hashes of chunks of %d bytes for a file of %d", v4.ErrFrame, len(m.Hashes), m.ChunkSize, m.Size)
+	}
+	u.chunkSize = int64(m.ChunkSize)
+	for _, h := range m.Hashes {
+		u.earlier = append(u.earlier, tree.Hash(h))
+	}
+	return nil
+}
+
+// fill sends what the server does not have, and finishes the upload.
+func (u *upload) fill(m *v4.Accept) error {
+	size := int64(m.ChunkSize)
+	if m.ChunkSize > 1<<62 || !tree.ValidChunkSize(u.f.size, size) || m.Flags != 0 {
+		return fmt.Errorf("%w: chunks of %d bytes for a file of %d", v4.ErrFrame, m.ChunkSize, u.f.size)
+	}
+	if size != u.chunkSize {
+		u.chunkSize, u.earlier = size, nil
+	}
+	u.hashes = make([]tree.Hash, tree.Chunks(u.f.size, size))
+	u.held = make(map[int]tree.Hash, len(m.Held))
+	for _, h := range m.Held {
+		u.held[int(h.Chunk)] = tree.Hash(h.Hash)
+	}
+	u.lanes = []*laneOf{{session: u.s.main, number: u.number}}
+	if len(u.hashes) >= minStreamed {
+		for _, lane := range u.s.lanes[1:] {
+			attached, err := u.attach(lane, m.Upload)
+			if err != nil {
+				return err
+			}
+			defer lane.Forget(attached.number)
+			u.lanes = append(u.lanes, attached)
+		}
+	}
+	all := make([]int, len(u.hashes))
+	for i := range all {
+		all[i] = i
+	}
+	if err := u.transfer(all, true); err != nil {
+		return u.abandon(err)
+	}
+	return u.abandon(u.finish())
+}
+
+// attach makes a further connection part of the upload.
+func (u *upload) attach(lane *session4.Session, id v4.ID) (*laneOf, error) {
+	l := &laneOf{session: lane}
+	attached := make(chan any, 1)
+	err := lane.Begin(func(message any) {
+		if refused, ok := message.(*v4.Refused); ok {
+			u.handle(refused)
+		}
+		select {
+		case attached <- message:
+		default:
+		}
+	}, func(number uint32) any {
+		l.number = number
+		return &v4.Attach{Number: number, Upload: id}
+	})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case message := <-attached:
+		if _, ok := message.(*v4.Attached); ok {
+			return l, nil
+		}
+		if m, ok := message.(*v4.Refused); ok {
+			return nil, &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text}
+		}
+		return nil, fmt.Errorf("%w: %T answers 1107", v4.ErrFrame, message)
+	case <-lane.Done():
+		return nil, lane.Err()
+	}
+}
+
+// abandon has the server forget an upload that this run will not finish.
+func (u *upload) abandon(err error) error {
+	var refusal *session4.RefusalError
+	if err == nil || u.s.over() != nil || errors.As(err, &refusal) {
+		return err
+	}
+	if u.s.main.Send(&v4.GiveUp{Number: u.number}) != nil {
+		return err
+	}
+	for {
+		answer, lost := u.await()
+		if _, ended := answer.(*v4.Ended); ended || lost != nil {
+			return err
+		}
+	}
+}
+
+// known is the hash that the server has for chunk i, if it told one.
+func (u *upload) known(i int) bool {
+	_, held := u.held[i]
+	return held || i < len(u.earlier)
+}
+
+// spare reports whether chunk i, which was hashed, need not be sent.
+func (u *upload) spare(i int) bool {
+	if h, ok := u.held[i]; ok && h == u.hashes[i] {
+		u.differed = true // an upload has begun: what is as before must be copied
+		return true
+	}
+	if _, stale := u.held[i]; !stale && i < len(u.earlier) && u.earlier[i] == u.hashes[i] {
+		u.same = append(u.same, i)
+		return true
+	}
+	return false
+}
+
+func (u *upload) length(i int) int64 {
+	return min(u.chunkSize, u.f.size-int64(i)*u.chunkSize)
+}
+
+// transfer reads, hashes and sends chunks, in stages that do not wait for each
+// other. Where compare is set, those that the server has are left out.
+func (u *upload) transfer(chunks []int, compare bool) error {
+	group, ctx := errgroup.WithContext(u.s.ctx)
+	free := make(chan *[]byte, blocksInMemory)
+	for range blocksInMemory {
+		free <- nil // taken from the pool when it is needed
+	}
+	defer func() {
+		for len(free) > 0 {
+			if b := <-free; b != nil {
+				blocks.Put(b)
+			}
+		}
+	}()
+	read := make(chan piece, blocksInMemory)
+	group.Go(func() error {
+		defer close(read)
+		return u.read(ctx, chunks, compare, free, read)
+	})
+	for _, lane := range u.lanes {
+		lane.queue = make(chan piece, max(1, blocksInMemory/len(u.lanes)))
+	}
+	group.Go(func() error {
+		defer func() {
+			for _, lane := range u.lanes {
+				close(lane.queue)
+			}
+		}()
+		return u.hash(ctx, read, compare, free)
+	})
+	for _, lane := range u.lanes {
+		group.Go(func() error {
+			for p := range lane.queue {
+				err := lane.session.SendBlock(lane.number, p.off, *p.buf, p.n)
+				free <- p.buf
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		if lost := u.s.over(); lost != nil {
+			return lost
+		}
+		select { // the server may have said why
+		case message := <-u.answers:
+			if m, refused := message.(*v4.Refused); refused {
+				return &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text}
+			}
+		default:
+		}
+		return err
+	}
+	if u.differed {
+		return u.copy()
+	}
+	return nil
+}
+
+// read reads the chunks' blocks.
+func (u *upload) read(ctx context.Context, chunks []int, compare bool, free chan *[]byte, out chan<- piece) error {
+	for _, i := range chunks {
+		start := int64(i) * u.chunkSize
+		end := start + u.length(i)
+		if compare && u.known(i) && end-start > v4.MaxBlock {
+			if equal, err := u.readAndCompare(ctx, i, free); err != nil || equal {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		for off := start; off < end; {
+			if len(u.answers) > 0 {
+				return errors.New("the server stopped the upload")
+			}
+			p, err := u.readBlock(ctx, i, off, int(min(v4.MaxBlock, end-off)), free)
+			if err != nil {
+				return err
+			}
+			select {
+			case out <- p:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			off += int64(p.n)
+		}
+	}
+	return nil
+}
+
+func (u *upload) readBlock(ctx context.Context, chunk int, off int64, n int, free chan *[]byte) (piece, error) {
+	var buf *[]byte
+	select {
+	case buf = <-free:
+	case <-ctx.Done():
+		return piece{}, ctx.Err()
+	}
+	if buf == nil {
+		buf = blocks.Get().(*[]byte)
+	}
+	got, err := u.f.ReadAt((*buf)[v4.BlockHeadSize:v4.BlockHeadSize+n], off)
+	if got < n {
+		free <- buf
+		if err == io.EOF {
+			return piece{}, fmt.Errorf("%w: it became shorter", send.ErrChanged)
+		}
+		return piece{}, send.Plain(err)
+	}
+	return piece{chunk, off, buf, n}, nil
+}
+
+// readAndCompare hashes a chunk of several blocks before any of it is sent.
+func (u *upload) readAndCompare(ctx context.Context, i int, free chan *[]byte) (bool, error) {
+	var h tree.Hasher
+	start := int64(i) * u.chunkSize
+	h.Reset(start, len(u.hashes) == 1)
+	for off, end := start, start+u.length(i); off < end; {
+		p, err := u.readBlock(ctx, i, off, int(min(v4.MaxBlock, end-off)), free)
+		if err != nil {
+			return false, err
+		}
+		h.Write((*p.buf)[v4.BlockHeadSize : v4.BlockHeadSize+p.n])
+		free <- p.buf
+		off += int64(p.n)
+	}
+	u.hashes[i] = h.Sum()
+	return u.spare(i), nil
+}
+
+// hash hashes blocks and hands them to the connection that sends their chunk.
+func (u *upload) hash(ctx context.Context, in <-chan piece, compare bool, free chan<- *[]byte) error {
+	var h tree.Hasher // of the chunk that is read, where it has several blocks
+	var lane *laneOf
+	only := len(u.hashes) == 1
+	for p := range in {
+		content := (*p.buf)[v4.BlockHeadSize : v4.BlockHeadSize+p.n]
+		start := int64(p.chunk) * u.chunkSize
+		whole := int64(p.n) == u.length(p.chunk)
+		first, last := p.off == start, p.off+int64(p.n) == start+u.length(p.chunk)
+		if whole {
+			u.hashes[p.chunk] = tree.Sum(content, start, only)
+			if compare && u.spare(p.chunk) {
+				free <- p.buf
+				if err := u.copySome(); err != nil {
+					return err
+				}
+				continue
+			}
+		} else {
+			if first {
+				h.Reset(start, only)
+			}
+			h.Write(content)
+			if last {
+				u.hashes[p.chunk] = h.Sum()
+			}
+		}
+		if first {
+			lane = u.lanes[0]
+			for _, l := range u.lanes[1:] {
+				if len(l.queue) < len(lane.queue) {
+					lane = l
+				}
+			}
+			u.differed = true
+		}
+		select {
+		case lane.queue <- p:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// copySome tells the server of equal chunks, once enough of them wait.
+func (u *upload) copySome() error {
+	if !u.differed || len(u.same) < copyAtOnce {
+		return nil
+	}
+	return u.copy()
+}
+
+// copy has the server take equal chunks from the version before.
+func (u *upload) copy() error {
+	for part := range slices.Chunk(u.same, copyAtOnce) {
+		m := &v4.Copy{Number: u.number}
+		for _, i := range part {
+			m.Chunks = append(m.Chunks, uint32(i))
+		}
+		if err := u.s.main.Send(m); err != nil {
+			return err
+		}
+	}
+	u.same = nil
+	return nil
+}
+
+// finish asks for the verdict, and mends what can be mended.
+func (u *upload) finish() error {
+	missing := 0
+	for {
+		if err := u.f.changed(); err != nil {
+			return err
+		}
+		digest := v4.Digest(tree.Root(u.hashes))
+		for _, lane := range u.lanes[1:] {
+			if err := lane.session.Barrier(u.s.ctx); err != nil {
+				return err
+			}
+		}
+		if err := u.s.main.Send(&v4.Finish{Number: u.number, Digest: digest}); err != nil {
+			return err
+		}
+		answer, err := u.await()
+		if err != nil {
+			return err
+		}
+		switch m := answer.(type) {
+		case *v4.Received:
+			if err := received(m, u.f.size, digest); err != nil {
+				return err
+			}
+			if d := u.s.engine.settings.Digests; d != nil {
+				d.Put(u.f.before, digest, u.began)
+			}
+			u.s.engine.succeed(u.f.item, m)
+			return nil
+		case *v4.Missing:
+			if missing++; missing > maxMissing {
+				return fmt.Errorf("%w: chunks are missing again and again", errMismatch)
+			}
+			err = u.mend(m.Chunks)
+		case *v4.Differs:
+			err = u.mendDifferent(m.Hashes)
+		default:
+			err = fmt.Errorf("%w: %T answers 1110", v4.ErrFrame, answer)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// mend sends chunks that are missing, or has them copied.
+func (u *upload) mend(missing []uint32) error {
+	var chunks []int
+	for _, c := range missing {
+		if int(c) >= len(u.hashes) {
+			return fmt.Errorf("%w: chunk %d of %d is missing", v4.ErrFrame, c, len(u.hashes))
+		}
+		if !slices.Contains(u.same, int(c)) {
+			chunks = append(chunks, int(c))
+		}
+	}
+	if err := u.copy(); err != nil {
+		return err
+	}
+	return u.transfer(chunks, false)
+}
+
+// mendDifferent sends the chunks again that arrived as something else.
+func (u *upload) mendDifferent(stored []v4.Digest) error {
+	if len(stored) != len(u.hashes) {
+		return fmt.Errorf("%w: %d hashes of %d chunks", v4.ErrFrame, len(stored), len(u.hashes))
+	}
+	var chunks []int
+	again := &v4.Resend{Number: u.number}
+	for i, h := range stored {
+		if tree.Hash(h) != u.hashes[i] {
+			chunks = append(chunks, i)
+			again.Chunks = append(again.Chunks, uint32(i))
+		}
+	}
+	if len(chunks) == 0 {
+		return fmt.Errorf("%w: the server has every chunk and another digest", v4.ErrFrame)
+	}
+	if u.f.item.attempts++; u.f.item.attempts > u.s.engine.settings.Attempts {
+		u.f.item.attempts--
+		return send.ErrChecksum
+	}
+	if err := u.s.main.Send(again); err != nil {
+		return err
+	}
+	return u.transfer(chunks, false)
+}

@@ -1,0 +1,240 @@
+// Package send4 sends files by protocol 4: small ones whole and many at a time,
+// large ones by chunks that a later session goes on with, over one connection or
+// several, again and again until they are verified or nothing helps.
+package send4
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"fenc/modes/send"
+	"fenc/modes/session4"
+	"fenc/wire/v4"
+)
+
+// Settings are how files are sent.
+type Settings struct {
+	session4.Settings
+	Streams  int           // connections, 1 or more
+	Attempts int           // times that a file is sent again after its digest did not match, or it changed
+	RetryFor time.Duration // how long a connection is tried for again, from the last sign of progress
+	// Digests remembers the digests of unchanged local files; nil: nothing does.
+	Digests Digests
+	// Notice is told, in a line, why sending is interrupted and when it goes on.
+	Notice func(string)
+}
+
+// Digests remembers digests of local files between runs.
+type Digests interface {
+	Get(info fs.FileInfo) ([32]byte, bool)
+	Put(info fs.FileInfo, digest [32]byte, read time.Time)
+}
+
+// Item is a file to send.
+type Item struct {
+	Path string // to open
+	Name string // to send it under
+
+	attempts int // sent and found wanting
+	begun    time.Time
+}
+
+// engine is one run.
+type engine struct {
+	settings Settings
+	me       session4.Identity
+	run      *session4.Run
+	next     func() (Item, bool)
+	report   func(send.Result)
+
+	mu       sync.Mutex
+	again    []Item // to be sent by the next session
+	progress time.Time
+	done     bool // next has no more
+}
+
+// Run sends the items that next gives, until it gives no more, and reports each as
+// it ends. first, unless nil, is a session that is open already.
+//
+// A connection that is lost is made again, for as long as Settings.RetryFor allows;
+// what was under way goes on where the server has it. Run returns an error when
+// nothing more can be sent; items that next has given have been reported with it
+// then, others have not been asked for.
+func Run(ctx context.Context, settings Settings, me session4.Identity, run *session4.Run, first *session4.Session, next func() (Item, bool), report func(send.Result)) error {
+	e := &engine{settings: settings, me: me, run: run, progress: time.Now()}
+	var reporting sync.Mutex
+	e.report = func(r send.Result) {
+		reporting.Lock()
+		defer reporting.Unlock()
+		report(r)
+	}
+	e.next = e.source(next)
+	err := e.repeat(ctx, first)
+	if err != nil {
+		for _, item := range e.again {
+			e.fail(item, 0, err)
+		}
+	}
+	return err
+}
+
+// source gives what is to be sent again before what is new.
+func (e *engine) source(next func() (Item, bool)) func() (Item, bool) {
+	var asking sync.Mutex
+	return func() (Item, bool) {
+		asking.Lock()
+		defer asking.Unlock()
+		e.mu.Lock()
+		if n := len(e.again); n > 0 {
+			item := e.again[0]
+			e.again = e.again[1:]
+			e.mu.Unlock()
+			return item, true
+		}
+		done := e.done
+		e.mu.Unlock()
+		if done {
+			return Item{}, false
+		}
+		item, ok := next()
+		item.begun = time.Now()
+		if !ok {
+			e.mu.Lock()
+			e.done = true
+			e.mu.Unlock()
+		}
+		return item, ok
+	}
+}
+
+// repeat runs sessions until everything is sent or nothing helps.
+func (e *engine) repeat(ctx context.Context, first *session4.Session) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 30*time.Second
+	reached := first != nil
+	for {
+		before := e.progressed()
+		err := e.session(ctx, first)
+		first = nil
+		if err == nil {
+			e.mu.Lock()
+			over := e.done && len(e.again) == 0
+			e.mu.Unlock()
+			if over {
+				return nil
+			}
+			continue // refusals that another session may not meet
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var connection *session4.ConnectionError
+		if errors.As(err, &connection) && connection.Reached {
+			reached = true
+		}
+		if !worthRetrying(err, reached) {
+			return err
+		}
+		if e.progressed().After(before) {
+			pause.Reset()
+		}
+		wait := pause.NextBackOff()
+		if time.Since(e.progressed())+wait > e.settings.RetryFor {
+			return fmt.Errorf("%w (given up after %s without progress, retry_for)", err, e.settings.RetryFor)
+		}
+		e.settings.Notice(fmt.Sprintf("%v; trying again in %s", err, wait.Round(100*time.Millisecond)))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// worthRetrying reports whether another session may do better. A server that was
+// never reached because the address is wrong, or nobody listens there, is more
+// likely a slip than an outage.
+func worthRetrying(err error, reached bool) bool {
+	var refusal *session4.RefusalError
+	var connection *session4.ConnectionError
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Again
+	case errors.Is(err, v4.ErrFrame):
+		return false
+	case errors.As(err, &connection):
+		return reached || !errors.Is(err, syscall.ECONNREFUSED) && !isNotFound(err)
+	}
+	return false
+}
+
+func isNotFound(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
+}
+
+func (e *engine) progressed() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.progress
+}
+
+// advance notes that something got on.
+func (e *engine) advance() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.progress = time.Now()
+}
+
+// putBack has an item sent by the next session.
+func (e *engine) putBack(item Item) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.again = append(e.again, item)
+}
+
+func (e *engine) fail(item Item, size int64, err error) {
+	e.report(send.Result{Name: item.Name, Size: size, Took: time.Since(item.begun), Attempts: item.attempts + 1, Err: err})
+}
+
+func (e *engine) succeed(item Item, r *v4.Received) {
+	e.advance()
+	e.report(send.Result{
+		Name: item.Name, Size: int64(r.Size), Took: time.Since(item.begun), Attempts: item.attempts + 1,
+		Checksum: "blake3 " + r.Digest.String(), Unchanged: r.Unchanged,
+	})
+}
+
+// retry decides what becomes of an item that an attempt has not verified: sent
+// again, by this run's next session where the session is over, or reported.
+func (e *engine) retry(s *sending, item Item, size int64, err error) {
+	var refusal *session4.RefusalError
+	switch {
+	case s.over() != nil:
+		e.putBack(item) // its error, if it matters, is the session's
+	case errors.As(err, &refusal) && refusal.Again:
+		// The server may do better in a while: the session ends, and backs off.
+		e.putBack(item)
+		s.giveUp(refusal)
+	case errors.Is(err, errMismatch) || errors.Is(err, send.ErrChanged):
+		if item.attempts++; item.attempts > e.settings.Attempts {
+			item.attempts--
+			if errors.Is(err, errMismatch) {
+				err = send.ErrChecksum
+			}
+			e.fail(item, size, err)
+			return
+		}
+		e.putBack(item)
+	default:
+		e.fail(item, size, err)
+	}
+}

@@ -1,0 +1,78 @@
+package send4
+
+import (
+	"fmt"
+
+	"fenc/modes/session4"
+	"fenc/wire/v4"
+)
+
+// answerTo gives the answers to a small file's requests to where they belong. It
+// runs where answers are read, and so waits for nothing.
+func (s *sending) answerTo(f *smallFile) func(message any) {
+	s.mu.Lock()
+	s.pending[f] = struct{}{}
+	s.mu.Unlock()
+	return func(message any) {
+		switch m := message.(type) {
+		case *v4.Received:
+			s.end(f, m, received(m, int64(len(f.data)), f.digest))
+		case *v4.Refused:
+			s.end(f, nil, &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text})
+		case *v4.Accept:
+			select {
+			case s.accepted <- f:
+			default:
+				s.giveUp(fmt.Errorf("%w: an offer accepted twice", v4.ErrFrame))
+			}
+		case *v4.Wait, *v4.Held:
+		default:
+			s.giveUp(fmt.Errorf("%w: %T answers a small file", v4.ErrFrame, message))
+		}
+	}
+}
+
+// received checks a 2103 against what was read.
+func received(m *v4.Received, size int64, digest v4.Digest) error {
+	if m.Size != uint64(size) || m.Digest != digest {
+		return fmt.Errorf("the server says that it stored %d bytes with the digest %s, which is not what was sent: %w", m.Size, m.Digest, errMismatch)
+	}
+	return nil
+}
+
+// end ends a small file, once: with an answer, an error, or neither, where the
+// session is over and the next one sends it.
+func (s *sending) end(f *smallFile, answer *v4.Received, err error) {
+	s.mu.Lock()
+	_, open := s.pending[f]
+	delete(s.pending, f)
+	s.mu.Unlock()
+	if !open {
+		return
+	}
+	s.main.Forget(f.number)
+	switch {
+	case err != nil:
+		s.engine.retry(s, f.item, int64(len(f.data)), err)
+	case answer != nil:
+		s.engine.succeed(f.item, answer)
+	default:
+		s.engine.putBack(f.item)
+	}
+	s.bytes.Release(int64(len(f.data)))
+	s.files.Release(1)
+	s.work.Done()
+}
+
+// endAll ends the small files that no answer will come for.
+func (s *sending) endAll() {
+	s.mu.Lock()
+	open := make([]*smallFile, 0, len(s.pending))
+	for f := range s.pending {
+		open = append(open, f)
+	}
+	s.mu.Unlock()
+	for _, f := range open {
+		s.end(f, nil, nil)
+	}
+}

@@ -1,0 +1,153 @@
+package serve4
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"fenc/model"
+	"fenc/model/storage"
+	"fenc/wire"
+	"fenc/wire/v4"
+)
+
+var errNoRead = fmt.Errorf("%w: this client has no right to read", model.ErrNotAllowed)
+
+// takeList answers 1112.
+func (k *Session) takeList(m v4.List) error {
+	if _, err := k.open(m.Number); err != nil {
+		return err
+	}
+	if k.rights()&model.RightRead == 0 {
+		k.refuse(m.Number, v4.ReasonNotAllowed, errNoRead)
+		return nil
+	}
+	for _, p := range []string{m.Prefix, m.After} {
+		if p == "" {
+			continue
+		}
+		if err := wire.CheckPath(p); err != nil {
+			k.refuse(m.Number, v4.ReasonBadPath, err)
+			return nil
+		}
+	}
+	if m.Limit == 0 || m.Limit > v4.MaxEntries {
+		return fmt.Errorf("%w: a page of %d entries", errProtocol, m.Limit)
+	}
+	k.inBackground(m.Number, func() {
+		files, err := k.server.archive.Catalogue.List(k.client.ID, m.Prefix, m.After, int(m.Limit)+1)
+		if err != nil {
+			k.refuse(m.Number, reasonOf(err), err)
+			return
+		}
+		answer := &v4.Entries{Number: m.Number, More: len(files) > int(m.Limit)}
+		for _, f := range files[:min(len(files), int(m.Limit))] {
+			answer.Entries = append(answer.Entries, v4.Entry{
+				Size: uint64(f.Size), ModTime: f.ModTime, Received: f.ReceivedAt.UnixNano(), Mode: uint16(f.Mode),
+				Digest: v4.Digest(f.Digest), Path: f.FileName,
+			})
+		}
+		k.answer(m.Number, answer)
+	})
+	return nil
+}
+
+// takeFetch answers 1113.
+func (k *Session) takeFetch(m v4.Fetch) error {
+	r, err := k.open(m.Number)
+	if err != nil {
+		return err
+	}
+	r.offer.Path = m.Path
+	if k.rights()&model.RightRead == 0 {
+		k.refuse(m.Number, v4.ReasonNotAllowed, errNoRead)
+		return nil
+	}
+	file, ok := k.server.archive.Catalogue.File(k.client.ID, m.Path)
+	switch {
+	case !ok || !file.Verified:
+		k.refuse(m.Number, v4.ReasonNotFound, fmt.Errorf("%q is not here", m.Path))
+		return nil
+	case m.Digest != (v4.Digest{}) && m.Digest != v4.Digest(file.Digest):
+		k.refuse(m.Number, v4.ReasonNotFound, fmt.Errorf("another version of %q stands there now", m.Path))
+		return nil
+	case m.Offset > uint64(file.Size):
+		return fmt.Errorf("%w: offset %d in a file of %d bytes", errProtocol, m.Offset, file.Size)
+	}
+	k.inBackground(m.Number, func() { k.fetch(m, file) })
+	return nil
+}
+
+// fetch sends a file's content.
+func (k *Session) fetch(m v4.Fetch, file model.File) {
+	content, err := k.server.archive.OpenFile(file)
+	if err != nil {
+		if errors.Is(err, storage.ErrGone) {
+			k.refuse(m.Number, v4.ReasonDamaged, errors.New("the stored content is lost; ask the server's operator"))
+			return
+		}
+		k.refuse(m.Number, v4.ReasonFault, errors.New("the stored content cannot be read for now"))
+		k.log.Error("file cannot be read", "file", wire.Printable(m.Path), "error", err)
+		return
+	}
+	defer content.Close()
+	k.reply(&v4.File{Number: m.Number, Size: uint64(file.Size), ModTime: file.ModTime, Mode: uint16(file.Mode), Digest: v4.Digest(file.Digest)})
+	for off := int64(m.Offset); off < file.Size; {
+		frame, err := k.readData(content, m.Number, off, int(min(v4.MaxBlock, file.Size-off)))
+		if err != nil {
+			if k.ctx.Err() == nil {
+				k.log.Error("file cannot be read", "file", wire.Printable(m.Path), "error", err)
+				k.refuse(m.Number, v4.ReasonDamaged, errors.New("the stored content cannot be read to its end"))
+			}
+			return
+		}
+		select {
+		case k.replies <- frame:
+		case <-k.ctx.Done():
+			frame.release()
+			return
+		}
+		off += int64(frame.n)
+	}
+	if k.settle(m.Number, func() { k.reply(&v4.DataEnd{Number: m.Number}) }) { // after its data
+		k.end(errStopping)
+	}
+}
+
+// dataFrame is a 2115 with its content in a block.
+type dataFrame struct {
+	head    [v4.BlockHeadSize]byte
+	block   *storage.Block
+	n       int
+	release func()
+}
+
+func (k *Session) readData(content io.ReaderAt, number uint32, off int64, n int) (*dataFrame, error) {
+	select {
+	case k.server.blocks <- struct{}{}:
+	case <-k.ctx.Done():
+		return nil, context.Cause(k.ctx)
+	}
+	f := &dataFrame{block: storage.NewBlock(), n: n}
+	f.release = func() {
+		storage.FreeBlock(f.block)
+		<-k.server.blocks
+	}
+	if got, err := content.ReadAt((*f.block)[:n], off); got < n {
+		f.release()
+		return nil, err
+	}
+	v4.PutBlockHead(f.head[:], v4.CodeData, number, off, n)
+	return f, nil
+}
+
+// send writes the frame and gives its block back.
+func (f *dataFrame) send(w io.Writer) error {
+	defer f.release()
+	if _, err := w.Write(f.head[:]); err != nil {
+		return err
+	}
+	_, err := w.Write((*f.block)[:f.n])
+	return err
+}
