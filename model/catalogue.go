@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/glebarez/sqlite"
@@ -67,6 +68,9 @@ type Options struct {
 	// ReadOnly opens a catalogue that is there, perhaps beside the server that
 	// writes it, and changes nothing of it.
 	ReadOnly bool
+	// Beside opens a catalogue that is there, perhaps beside the server that writes
+	// it, for an operator's changes: see Invite and Revoke. Files are not read.
+	Beside bool
 }
 
 // Catalogue is the open database and its copy in memory. Its methods may be
@@ -77,6 +81,9 @@ type Catalogue struct {
 	fold func(string) string
 
 	readOnly bool
+	beside   bool
+
+	changesSeen atomic.Int64 // operators' changes that the copy in memory has
 
 	jobs       chan job
 	closed     chan struct{}
@@ -97,7 +104,7 @@ func Open(path string, o Options) (*Catalogue, error) {
 	if strings.Contains(path, "://") || strings.HasPrefix(path, "file:") || path == ":memory:" {
 		return nil, errors.New("database: want the path of a SQLite file, such as fenc.db") // without the value: a DSN may hold a password
 	}
-	if o.ReadOnly {
+	if o.ReadOnly || o.Beside {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("database: %w", err)
 		}
@@ -107,7 +114,7 @@ func Open(path string, o Options) (*Catalogue, error) {
 	wal, err := os.Stat(path + "-wal") // the last process to close the database removes it
 	unclean := err == nil && wal.Size() > 0
 	c := &Catalogue{
-		now: o.Now, fold: o.Fold, readOnly: o.ReadOnly,
+		now: o.Now, fold: o.Fold, readOnly: o.ReadOnly, beside: o.Beside,
 		jobs: make(chan job), closed: make(chan struct{}), writerDone: make(chan struct{}), broken: make(chan struct{}),
 	}
 	if c.now == nil {
@@ -177,6 +184,12 @@ func (c *Catalogue) prepare(unclean bool) error {
 		}
 		return c.mirror.read(c.db)
 	}
+	if c.beside {
+		if err := c.checkSchema(c.db); err != nil {
+			return err
+		}
+		return c.mirror.readClients(c.db)
+	}
 	if unclean {
 		var verdict string
 		if err := c.db.Raw("PRAGMA quick_check(1)").Scan(&verdict).Error; err != nil {
@@ -192,6 +205,11 @@ func (c *Catalogue) prepare(unclean bool) error {
 	if err := c.db.Model(&Client{}).Where("shared_key <> ''").Update("shared_key", "").Error; err != nil {
 		return fmt.Errorf("empty the keys of ended sessions: %w", err)
 	}
+	changes, err := managed(c.db)
+	if err != nil {
+		return err
+	}
+	c.changesSeen.Store(changes)
 	return c.mirror.read(c.db)
 }
 

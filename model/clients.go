@@ -29,7 +29,7 @@ func (c *Catalogue) Register(name string, protocol int) (Client, error) {
 		case errors.Is(err, gorm.ErrRecordNotFound):
 		case err != nil:
 			return err
-		case len(holder.PublicKey) > 0 || c.now().Sub(holder.RegisteredAt.Time) < abandonedAfter:
+		case len(holder.PublicKey) > 0 || !holder.RevokedAt.IsZero() || c.now().Sub(holder.RegisteredAt.Time) < abandonedAfter:
 			return ErrNameTaken
 		default:
 			abandoned = holder.ID
@@ -76,7 +76,7 @@ func (c *Catalogue) chooseFolder(tx *gorm.DB, client *Client) error {
 // version, and ErrOtherKey if the id came with another key before.
 func (c *Catalogue) OpenSession(id ID, name string, protocol int, publicKey []byte, sharedKey string) (Client, error) {
 	known, ok := c.Client(id)
-	if !ok || known.Name != name || known.Protocol != protocol {
+	if !ok || known.Name != name || known.Protocol != protocol || !known.RevokedAt.IsZero() {
 		return Client{}, ErrUnknownClient
 	}
 	if len(known.PublicKey) > 0 && !bytes.Equal(known.PublicKey, publicKey) {

@@ -18,20 +18,16 @@ type mirror struct {
 	mu      sync.RWMutex
 	clients map[ID]*Client
 	byName  map[string]ID
+	byKey   map[Hash]ID // by the fingerprint of the key
+	used    map[ID]use
 	files   map[ID]map[string]File // by client, then by the name that was sent
 	seen    map[ID]time.Time       // last_seen not yet in the database
 }
 
 // read fills the mirror from the database.
 func (m *mirror) read(db *gorm.DB) error {
-	m.clients, m.byName = make(map[ID]*Client), make(map[string]ID)
-	m.files, m.seen = make(map[ID]map[string]File), make(map[ID]time.Time)
-	var clients []*Client
-	if err := db.Find(&clients).Error; err != nil {
+	if err := m.readClients(db); err != nil {
 		return err
-	}
-	for _, c := range clients {
-		m.putClient(c)
 	}
 	var batch []File
 	return db.FindInBatches(&batch, 1000, func(*gorm.DB, int) error {
@@ -42,8 +38,35 @@ func (m *mirror) read(db *gorm.DB) error {
 	}).Error
 }
 
+// readClients fills it with the clients alone.
+func (m *mirror) readClients(db *gorm.DB) error {
+	m.clients, m.byName, m.byKey = make(map[ID]*Client), make(map[string]ID), make(map[Hash]ID)
+	m.used = make(map[ID]use)
+	m.files, m.seen = make(map[ID]map[string]File), make(map[ID]time.Time)
+	var clients []*Client
+	if err := db.Find(&clients).Error; err != nil {
+		return err
+	}
+	for _, c := range clients {
+		m.putClient(c)
+	}
+	return nil
+}
+
+// use is what a client's verified files take.
+type use struct {
+	files int
+	bytes int64
+}
+
 func (m *mirror) putClient(c *Client) {
 	c.SharedKey = "" // lives in the session and in its column only
+	if old, ok := m.clients[c.ID]; ok && old.Fingerprint != c.Fingerprint {
+		delete(m.byKey, old.Fingerprint)
+	}
+	if !c.Fingerprint.IsZero() {
+		m.byKey[c.Fingerprint] = c.ID
+	}
 	m.clients[c.ID] = c
 	m.byName[c.Name] = c.ID
 }
@@ -55,6 +78,14 @@ func (m *mirror) putFile(f File) {
 		own = make(map[string]File)
 		m.files[f.ClientID] = own
 	}
+	u := m.used[f.ClientID]
+	if old := own[f.FileName]; old.Verified {
+		u.files, u.bytes = u.files-1, u.bytes-old.Size
+	}
+	if f.Verified {
+		u.files, u.bytes = u.files+1, u.bytes+f.Size
+	}
+	m.used[f.ClientID] = u
 	own[f.FileName] = f
 }
 
@@ -82,6 +113,14 @@ func (c *Catalogue) ClientNamed(name string) (Client, bool) {
 		return Client{}, false
 	}
 	return c.Client(id)
+}
+
+// Used returns how many verified files a client has, and their bytes.
+func (c *Catalogue) Used(id ID) (files int, bytes int64) {
+	c.mirror.mu.RLock()
+	defer c.mirror.mu.RUnlock()
+	u := c.mirror.used[id]
+	return u.files, u.bytes
 }
 
 // File looks up a client's file by the name that was sent.
@@ -131,19 +170,29 @@ func (c *Catalogue) FlushSeen() error {
 	seen := c.mirror.seen
 	c.mirror.seen = make(map[ID]time.Time)
 	for id, at := range seen {
-		c.mirror.clients[id].LastSeen = Time{at}
+		if client, known := c.mirror.clients[id]; known {
+			client.LastSeen = Time{at}
+		}
 	}
 	c.mirror.mu.Unlock()
 	if len(seen) == 0 {
 		return nil
 	}
 	err := c.write(func(tx *gorm.DB) error {
+		var newest time.Time
 		for id, at := range seen {
 			if err := tx.Model(&Client{}).Where("id = ?", id).Update("last_seen", Time{at}).Error; err != nil {
 				return err
 			}
+			if at.After(newest) {
+				newest = at
+			}
 		}
-		return nil
+		latest, err := c.latest(tx)
+		if err != nil || newest.Before(latest.Time) {
+			return err
+		}
+		return noteLatest(tx, Time{newest})
 	})
 	if err != nil {
 		c.mirror.mu.Lock()

@@ -13,8 +13,14 @@ import (
 
 // Begin writes the row of a new upload, in state open, before any byte of it
 // arrives. u names the client, the file, its paths, the size at most and the
-// protocol; Begin gives it its id.
+// protocol; Begin gives it its id. It returns ErrRevoked or ErrNotAllowed where the
+// client may not send.
 func (c *Catalogue) Begin(u Upload) (Upload, error) {
+	if who, ok := c.Client(u.ClientID); ok && !who.RevokedAt.IsZero() {
+		return Upload{}, fmt.Errorf("begin upload: %w", ErrRevoked)
+	} else if ok && who.Rights&RightSend == 0 {
+		return Upload{}, fmt.Errorf("begin upload: %w: the client has no right to send", ErrNotAllowed)
+	}
 	u.ID, u.State, u.StartedAt = NewID(), UploadOpen, Time{c.now()}
 	err := c.write(func(tx *gorm.DB) error { return tx.Create(&u).Error })
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -22,6 +23,7 @@ import (
 	"fenc/modes/archive"
 	"fenc/modes/serve"
 	"fenc/modes/serve4"
+	"fenc/wire"
 	"fenc/wire/v3"
 	"fenc/wire/v4"
 )
@@ -113,7 +115,7 @@ func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (e
 		}
 		attributes = append(attributes, "server_key", identity.Fingerprint().String())
 		protocol4 = &serve4.Settings{
-			Identity: identity, RequirePQ: settings.RequirePQ, Registration: settings.Registration,
+			Identity: identity, RequirePQ: settings.RequirePQ, Registration: registrations[settings.Registration],
 			MaxFileSize: int64(settings.MaxFileSize), Bounds: bounds, Software: software(),
 		}
 		if err := kept.Catalogue.SetAddress(l.Addr().String()); err != nil {
@@ -125,8 +127,7 @@ func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (e
 		warnBeyondLoopback(settings, protocols, log)
 	}
 	upkeepCtx, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
-	upkeepEnded := make(chan struct{})
-	go func() { kept.Run(upkeepCtx); close(upkeepEnded) }()
+	var upkeep sync.WaitGroup
 	server := serve.New(kept, serve.Settings{
 		MaxSessions:   settings.MaxSessions,
 		IdleTimeout:   time.Duration(settings.IdleTimeout),
@@ -137,13 +138,48 @@ func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (e
 		Registration3: settings.Registration == "open",
 		Protocol4:     protocol4,
 	}, log)
+	upkeep.Go(func() { kept.Run(upkeepCtx) })
+	upkeep.Go(func() { watchClients(upkeepCtx, kept.Catalogue, server, log) })
 	err = server.Serve(ctx, l)
 	stopUpkeep()
-	<-upkeepEnded
+	upkeep.Wait()
 	if err == nil {
 		log.Info("stopped")
 	}
 	return err
+}
+
+var registrations = map[string]model.Registration{
+	"open": model.RegistrationOpen, "invite": model.RegistrationInvite, "closed": model.RegistrationClosed,
+}
+
+// watchEvery is how soon the server notices what fenc clients and fenc invite
+// have changed.
+const watchEvery = 500 * time.Millisecond
+
+// watchClients has the server follow operators' changes until ctx ends.
+func watchClients(ctx context.Context, catalogue *model.Catalogue, server *serve.Server, log *slog.Logger) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		changed, err := catalogue.Reload()
+		if err != nil && !failing && ctx.Err() == nil {
+			log.Error("changes of clients are not seen for now", "error", err)
+		}
+		failing = err != nil
+		for _, id := range changed {
+			if client, ok := catalogue.Client(id); ok {
+				log.Info("client changed", "client", wire.Printable(client.Name), "rights", client.Rights.String(), "quota", client.Quota, "revoked", !client.RevokedAt.IsZero())
+			}
+		}
+		server.Recheck(changed)
+	}
 }
 
 // warnBeyondLoopback says what the settings mean where others can reach them.
@@ -171,7 +207,11 @@ func serverIdentity(path string, catalogue *model.Catalogue, log *slog.Logger) (
 	if !errors.Is(err, fs.ErrNotExist) {
 		return v4.Identity{}, &usageError{err}
 	}
-	for _, client := range catalogue.Clients() {
+	clients, err := catalogue.Clients()
+	if err != nil {
+		return v4.Identity{}, err
+	}
+	for _, client := range clients {
 		if client.Client.Protocol >= v4.Version {
 			return v4.Identity{}, &usageError{fmt.Errorf("%s: the server's private key is not there, and clients know its fingerprint: restore it from a backup, or set key in server.toml to where it is", path)}
 		}

@@ -120,7 +120,7 @@ func (in *Incoming) Keep(ctx context.Context, size int64, checksum uint32) (mode
 		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id))
 	}
 	file, err := a.commit(id, nil)
-	if errors.Is(err, model.ErrPathTaken) {
+	if errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked) {
 		return model.File{}, errors.Join(err, a.drop(id))
 	}
 	if err != nil {

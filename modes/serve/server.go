@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"fenc/model"
 	"fenc/modes/archive"
 	"fenc/modes/serve3"
 	"fenc/modes/serve4"
@@ -98,6 +99,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return nil
 	}
 	return err
+}
+
+// Recheck ends the sessions of clients that have been revoked, or have another
+// key, since they began.
+func (s *Server) Recheck(changed []model.ID) {
+	if s.v4 != nil {
+		s.v4.Recheck(changed)
+	}
 }
 
 // accept hands each connection to a goroutine of its own. Running out of

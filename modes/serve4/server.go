@@ -33,8 +33,8 @@ const (
 // Settings are what the operator decides.
 type Settings struct {
 	Identity     v4.Identity
-	RequirePQ    bool         // refuse a key exchange that a quantum computer could undo
-	Registration string       // "open", "invite" or "closed"
+	RequirePQ    bool // refuse a key exchange that a quantum computer could undo
+	Registration model.Registration
 	MaxFileSize  int64        // bytes; 0 is no bound
 	Bounds       model.Bounds // of each client
 	Software     string       // what 2100 says that the server is

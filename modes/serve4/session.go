@@ -199,9 +199,9 @@ func (k *Session) admit() (instanceKey, error) {
 		return instanceKey{}, err
 	}
 	admission := model.Admission{
-		Key: spki, Fingerprint: model.Hash(fingerprint), Name: k.hello.Name, Open: k.server.settings.Registration == "open",
+		Key: spki, Fingerprint: model.Hash(fingerprint), Name: k.hello.Name, Registration: k.server.settings.Registration,
 	}
-	if k.hello.Token != (v4.ID{}) && k.server.settings.Registration != "closed" {
+	if k.hello.Token != (v4.ID{}) {
 		admission.Token = v4.Token(k.hello.Token).Hash()
 	}
 	if admission.Name != "" {
@@ -209,7 +209,7 @@ func (k *Session) admit() (instanceKey, error) {
 			return instanceKey{}, fmt.Errorf("%w: %w", errProtocol, err)
 		}
 	}
-	client, created, err := k.server.archive.Catalogue.Admit(admission)
+	client, how, err := k.server.archive.Catalogue.Admit(admission)
 	if err != nil {
 		return instanceKey{}, err
 	}
@@ -219,8 +219,16 @@ func (k *Session) admit() (instanceKey, error) {
 	if err := k.server.enter(k, key, k.hello.Epoch, k.hello.Stream); err != nil {
 		return instanceKey{}, err
 	}
-	if created {
+	switch how {
+	case model.Registered:
 		k.log.Info("client registered", "fingerprint", fingerprint.String(), "rights", client.Rights.String())
+	case model.Rekeyed:
+		k.log.Info("client has another key", "fingerprint", fingerprint.String())
+		k.server.Recheck([]model.ID{client.ID})
+	}
+	if k.server.archive.Catalogue.IsRevoked(model.Hash(fingerprint)) { // since it was admitted: Recheck may have come before enter
+		k.server.leave(k, key)
+		return instanceKey{}, model.ErrRevoked
 	}
 	k.log.Debug("session begun", "stream", k.hello.Stream, "software", wire.Printable(k.hello.Software),
 		"key_exchange", k.conn.ConnectionState().CurveID.String())
