@@ -104,7 +104,7 @@ func checkReturned(client Client, a Admission) error {
 	switch {
 	case !client.RevokedAt.IsZero():
 		return ErrRevoked
-	case a.Name != "" && a.Name != client.Name:
+	case a.Name != "" && a.Name != client.Name && a.Token.IsZero(): // an invite may have given it another
 		return ErrUnknownClient
 	}
 	return nil

@@ -70,7 +70,7 @@ func (i Invite) State(now time.Time) string {
 // and must not stand in another open invite: ErrExists.
 func (c *Catalogue) Invite(i Invite) error {
 	i.CreatedAt = Time{c.now()}
-	return c.manage("invite", func(tx *gorm.DB) error {
+	return c.manage(func(tx *gorm.DB) error {
 		latest, err := c.latest(tx)
 		if err != nil {
 			return err
@@ -102,7 +102,7 @@ func (c *Catalogue) Invite(i Invite) error {
 // InviteRekey records an invite by which the client of a name gets another key.
 // Earlier ones for that client are taken back.
 func (c *Catalogue) InviteRekey(name string, token Hash, expires time.Time) error {
-	return c.manage("invite to another key", func(tx *gorm.DB) error {
+	return c.manage(func(tx *gorm.DB) error {
 		client, err := clientNamed(tx, name)
 		if err != nil {
 			return err
@@ -134,7 +134,7 @@ func (c *Catalogue) Invites() ([]Invite, error) {
 // returns those, ErrInviteUnknown if there are none.
 func (c *Catalogue) RevokeInvite(which string) ([]Invite, error) {
 	var revoked []Invite
-	err := c.manage("take back an invite", func(tx *gorm.DB) error {
+	err := c.manage(func(tx *gorm.DB) error {
 		var open []Invite
 		if err := tx.Find(&open, "used_at IS NULL AND revoked_at IS NULL").Error; err != nil {
 			return err

@@ -3,7 +3,6 @@ package model
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 
 	"gorm.io/gorm"
@@ -18,7 +17,7 @@ const (
 )
 
 // manage is write for an operator's change.
-func (c *Catalogue) manage(what string, do func(tx *gorm.DB) error) error {
+func (c *Catalogue) manage(do func(tx *gorm.DB) error) error {
 	err := c.write(func(tx *gorm.DB) error {
 		if err := do(tx); err != nil {
 			return err
@@ -30,7 +29,7 @@ func (c *Catalogue) manage(what string, do func(tx *gorm.DB) error) error {
 		return saveSetting(tx, settingManaged, changes+1)
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return err
 	}
 	return c.readClients()
 }
@@ -103,7 +102,7 @@ func clientNamed(tx *gorm.DB, name string) (Client, error) {
 // back but by InviteRekey. Its files stay. It returns ErrUnknownClient, or
 // ErrRevoked where that has been done.
 func (c *Catalogue) Revoke(name string) error {
-	return c.manage("revoke", func(tx *gorm.DB) error {
+	return c.manage(func(tx *gorm.DB) error {
 		client, err := clientNamed(tx, name)
 		if err != nil {
 			return err
@@ -117,17 +116,17 @@ func (c *Catalogue) Revoke(name string) error {
 
 // SetRights gives a client other rights.
 func (c *Catalogue) SetRights(name string, rights Rights) error {
-	return c.setClient("set rights", name, "rights", rights)
+	return c.setClient(name, "rights", rights)
 }
 
 // SetQuota bounds the bytes that a client's files and open uploads may take; 0 is
 // no bound of its own.
 func (c *Catalogue) SetQuota(name string, quota int64) error {
-	return c.setClient("set quota", name, "quota", quota)
+	return c.setClient(name, "quota", quota)
 }
 
-func (c *Catalogue) setClient(what, name, column string, value any) error {
-	return c.manage(what, func(tx *gorm.DB) error {
+func (c *Catalogue) setClient(name, column string, value any) error {
+	return c.manage(func(tx *gorm.DB) error {
 		client, err := clientNamed(tx, name)
 		if err != nil {
 			return err

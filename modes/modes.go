@@ -65,12 +65,17 @@ func App(s Streams) *cli.App {
 		Name:  "fenc",
 		Usage: "get files onto a server you own: encrypted, verified end to end, catalogued",
 		Description: `On the server:  fenc serve
-On a client:    fenc send --server HOST:PORT --name NAME FILE
+                fenc invite --name NAME
+On a client:    fenc join INVITE
+                fenc send FILE
 
 Settings come from server.toml, transfer.toml and me.toml, looked for in the
 working directory and then in fenc/ of your configuration directory. Flags win
 over the environment (FENC_ and the key in upper case), that over the files.`,
-		Commands:        []*cli.Command{serveCommand(s), sendCommand(s), filesCommand(s), importCommand(s), versionCommand(s)},
+		Commands: []*cli.Command{
+			serveCommand(s), inviteCommand(s), clientsCommand(s), filesCommand(s),
+			joinCommand(s), sendCommand(s), trustCommand(s), importCommand(s), versionCommand(s),
+		},
 		Reader:          s.In,
 		Writer:          s.Out,
 		ErrWriter:       s.Err,
@@ -92,12 +97,18 @@ over the environment (FENC_ and the key in upper case), that over the files.`,
 			return unknownCommand(c)
 		},
 	}
-	for _, command := range app.Commands {
+	dress(app.Commands)
+	return app
+}
+
+// dress gives commands, and those below them, what all have.
+func dress(commands []*cli.Command) {
+	for _, command := range commands {
 		command.OnUsageError = asUsage
 		command.Flags = append(command.Flags, helpFlag())
 		command.HideHelp, command.HideHelpCommand = true, true
+		dress(command.Subcommands)
 	}
-	return app
 }
 
 // showHelp is fenc help [COMMAND], which people try first.

@@ -110,6 +110,7 @@ func (k *Session) Run(ctx context.Context) {
 	err := k.secure()
 	if err != nil {
 		k.log.Warn("session ended", "seconds", time.Since(k.begun).Seconds(), "reason", "handshake: "+plainReason(err))
+		k.raw.Linger(lingerTime) // the alert says why
 		return
 	}
 	go k.write()

@@ -177,6 +177,9 @@ func admit(ctx context.Context, raw *wire.Conn, settings Settings, me Identity, 
 	raw.Expect()
 	reader := v4.NewReader(conn)
 	message, err := next(reader)
+	if isAlert(err) { // the handshake ends here before it does at the server, which judges the client's key last
+		return nil, &RefusalError{Reason: v4.ReasonRevoked, Text: fmt.Sprintf("it does not take this client's key (%v); it may have been revoked", err)}
+	}
 	if err != nil {
 		return nil, settings.Lost("being admitted", err)
 	}
@@ -191,6 +194,13 @@ func admit(ctx context.Context, raw *wire.Conn, settings Settings, me Identity, 
 		return nil, &RefusalError{m.Reason, m.Again, m.Text}
 	}
 	return nil, settings.Lost("being admitted", fmt.Errorf("%w: %T before 2100", v4.ErrFrame, message))
+}
+
+// isAlert reports whether the server ended the TLS connection by an alert (RFC
+// 8446, section 6.2), which it does not do without a reason that stays.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 func next(r *v4.Reader) (any, error) {
