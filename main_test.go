@@ -466,7 +466,7 @@ func TestHelpAndVersionAsPeopleTryThem(t *testing.T) {
 func TestHelpHasAnExample(t *testing.T) {
 	t.Parallel()
 	for command, example := range map[string]string{
-		"": "fenc send --server HOST:PORT --name NAME FILE", "serve": "fenc serve --listen :1234 --storage",
+		"": "fenc join INVITE", "serve": "fenc serve --listen :1234 --storage",
 		"send": "fenc send --server files.example.org:1234 --name grace report.pdf", "import": "fenc import ~/old-client", "version": "   fenc version", "files": "   fenc files",
 	} {
 		args := []string{command, "--help"}

@@ -36,7 +36,9 @@ func serverSettings(c *cli.Context, keys ...string) (config.Server, error) {
 }
 
 // commandName is the command as it is typed, without fenc.
-func commandName(c *cli.Context) string { return strings.TrimPrefix(c.Command.HelpName, c.App.Name+" ") }
+func commandName(c *cli.Context) string {
+	return strings.TrimPrefix(c.Command.HelpName, c.App.Name+" ")
+}
 
 // beside runs do over the catalogue of a server, which may be running.
 func beside(c *cli.Context, settings config.Server, o model.Options, do func(*model.Catalogue) error) error {
