@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	blocksInMemory = 6  // of one file, at 1 MiB each
+	blocksInMemory = 6 // of one file, at 1 MiB each, and blocksALane more for each further connection
+	blocksALane    = 2
 	copyAtOnce     = 64 // chunks of one 1116
 	maxMissing     = 5  // rounds of missing chunks, before the upload is offered anew
 	minStreamed    = 4  // chunks from which a file is sent over all connections
@@ -50,7 +51,6 @@ type upload struct {
 type laneOf struct {
 	session *session4.Session
 	number  uint32
-	queue   chan piece
 }
 
 // piece is a block on its way through reading, hashing and sending.
@@ -254,8 +254,9 @@ func (u *upload) length(i int) int64 {
 // other. Where compare is set, those that the server has are left out.
 func (u *upload) transfer(chunks []int, compare bool) error {
 	group, ctx := errgroup.WithContext(u.s.ctx)
-	free := make(chan *[]byte, blocksInMemory)
-	for range blocksInMemory {
+	room := blocksInMemory + blocksALane*(len(u.lanes)-1)
+	free := make(chan *[]byte, room)
+	for range room {
 		free <- nil // taken from the pool when it is needed
 	}
 	defer func() {
@@ -265,29 +266,24 @@ func (u *upload) transfer(chunks []int, compare bool) error {
 			}
 		}
 	}()
-	read := make(chan piece, blocksInMemory)
+	read, hashed := make(chan piece, room), make(chan (<-chan piece), room)
 	group.Go(func() error {
 		defer close(read)
 		return u.read(ctx, chunks, compare, free, read)
 	})
-	for _, lane := range u.lanes {
-		lane.queue = make(chan piece, max(1, blocksInMemory/len(u.lanes)))
-	}
 	group.Go(func() error {
-		defer func() {
-			for _, lane := range u.lanes {
-				close(lane.queue)
-			}
-		}()
-		return u.hash(ctx, read, compare, free)
+		defer close(hashed)
+		return u.hash(ctx, read, compare, free, hashed)
 	})
 	for _, lane := range u.lanes {
 		group.Go(func() error {
-			for p := range lane.queue {
-				err := lane.session.SendBlock(lane.number, p.off, *p.buf, p.n)
-				free <- p.buf
-				if err != nil {
-					return err
+			for chunk := range hashed { // whichever connection has room takes the next chunk, and all of it
+				for p := range chunk {
+					err := lane.session.SendBlock(lane.number, p.off, *p.buf, p.n)
+					free <- p.buf
+					if err != nil {
+						return err
+					}
 				}
 			}
 			return nil
@@ -383,10 +379,15 @@ func (u *upload) readAndCompare(ctx context.Context, i int, free chan *[]byte) (
 	return u.spare(i), nil
 }
 
-// hash hashes blocks and hands them to the connection that sends their chunk.
-func (u *upload) hash(ctx context.Context, in <-chan piece, compare bool, free chan<- *[]byte) error {
+// hash hashes blocks and hands them on, chunk by chunk.
+func (u *upload) hash(ctx context.Context, in <-chan piece, compare bool, free chan<- *[]byte, out chan<- (<-chan piece)) error {
 	var h tree.Hasher // of the chunk that is read, where it has several blocks
-	var lane *laneOf
+	var chunk chan piece
+	defer func() {
+		if chunk != nil {
+			close(chunk) // broken off
+		}
+	}()
 	only := len(u.hashes) == 1
 	for p := range in {
 		content := (*p.buf)[v4.BlockHeadSize : v4.BlockHeadSize+p.n]
@@ -412,18 +413,18 @@ func (u *upload) hash(ctx context.Context, in <-chan piece, compare bool, free c
 			}
 		}
 		if first {
-			lane = u.lanes[0]
-			for _, l := range u.lanes[1:] {
-				if len(l.queue) < len(lane.queue) {
-					lane = l
-				}
-			}
 			u.differed = true
+			chunk = make(chan piece, cap(in)) // never full: there are no more blocks
+			select {
+			case out <- chunk:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
-		select {
-		case lane.queue <- p:
-		case <-ctx.Done():
-			return ctx.Err()
+		chunk <- p
+		if last {
+			close(chunk)
+			chunk = nil
 		}
 	}
 	return nil
@@ -460,10 +461,12 @@ func (u *upload) finish() error {
 			return err
 		}
 		digest := v4.Digest(tree.Root(u.hashes))
+		var barriers errgroup.Group
 		for _, lane := range u.lanes[1:] {
-			if err := lane.session.Barrier(u.s.ctx); err != nil {
-				return err
-			}
+			barriers.Go(func() error { return lane.session.Barrier(u.s.ctx) })
+		}
+		if err := barriers.Wait(); err != nil {
+			return err
 		}
 		if err := u.s.main.Send(&v4.Finish{Number: u.number, Digest: digest}); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"fenc/modes/send"
@@ -58,7 +59,14 @@ func (e *engine) session(ctx context.Context, first *session4.Session) error {
 			return err
 		}
 	}
-	defer main.Close()
+	lanes := []*session4.Session{main}
+	defer func() { // all at once: each takes a round trip
+		var closing sync.WaitGroup
+		for _, lane := range lanes {
+			closing.Go(lane.Close)
+		}
+		closing.Wait()
+	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := main.Welcome
@@ -68,14 +76,10 @@ func (e *engine) session(ctx context.Context, first *session4.Session) error {
 		pending: make(map[*smallFile]struct{}),
 		asks:    w.Rights&v4.RightRead != 0 && w.UsedFiles > 0, accepted: make(chan *smallFile, max(1, min(w.WindowFiles, 1<<16))),
 	}
-	for i := 1; i < e.settings.Streams; i++ {
-		lane, err := session4.Open(ctx, e.settings.Settings, e.me, e.run, uint8(i))
-		if err != nil {
-			return err
-		}
-		defer lane.Close()
-		s.lanes = append(s.lanes, lane)
+	if err := s.openLanes(ctx); err != nil {
+		return err
 	}
+	lanes = s.lanes
 	for _, lane := range s.lanes {
 		go func() { // the loss of one is the end of all
 			select {
@@ -89,6 +93,31 @@ func (e *engine) session(ctx context.Context, first *session4.Session) error {
 	defer stop()
 	s.send()
 	return s.over()
+}
+
+// openLanes opens the further connections, all at once: each takes several round
+// trips.
+func (s *sending) openLanes(ctx context.Context) error {
+	e := s.engine
+	lanes := make([]*session4.Session, e.settings.Streams-1)
+	var opening errgroup.Group
+	for i := range lanes {
+		opening.Go(func() (err error) {
+			lanes[i], err = session4.Open(ctx, e.settings.Settings, e.me, e.run, uint8(i+1))
+			return err
+		})
+	}
+	err := opening.Wait()
+	for _, lane := range lanes {
+		switch {
+		case lane == nil:
+		case err != nil:
+			lane.Cut()
+		default:
+			s.lanes = append(s.lanes, lane)
+		}
+	}
+	return err
 }
 
 // cut closes the connections, so that nothing waits for them any more.
