@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -42,6 +43,9 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
+	goCache, _ := exec.Command("go", "env", "GOCACHE").Output()
+	os.Setenv("GOCACHE", strings.TrimSpace(string(goCache))) // which is below the next one unless it is said
+	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
 	if sourceDir, err = os.Getwd(); err != nil {
 		panic(err)
 	}

@@ -83,8 +83,10 @@ over the environment (FENC_ and the key in upper case), that over the files.`,
 		HideHelp:        true, // cli's own help flag is a variable that all Apps would share
 		HideHelpCommand: true,
 		HideVersion:     true,
-		ExitErrHandler:  func(*cli.Context, error) {}, // main decides
-		OnUsageError:    asUsage,
+		// A pattern may have a comma in it.
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {}, // main decides
+		OnUsageError:              asUsage,
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Bool("version"):

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -21,16 +22,23 @@ func sendCommand(s Streams) *cli.Command {
 		Name:      "send",
 		Usage:     "send files to a server and have each verified",
 		ArgsUsage: "FILE...",
-		UsageText: "fenc send [--config transfer.toml] [--me me.toml] [--server ADDR] [--name NAME] [--protocol 3] [FILE...]",
-		Description: `Sends each FILE (- is standard input), or the files of transfer.toml where none
-is named, and prints a line for each: name, bytes, seconds, checksum, and
-verified or why not. The first contact registers NAME and writes me.toml, which
+		UsageText: "fenc send [--config transfer.toml] [--server ADDR] [--exclude PATTERN] [--streams N] [--dry-run] [FILE...]",
+		Description: `Sends each FILE, a file, a folder with all that is below it, or - for standard
+input; or the files of transfer.toml where none is named. Prints a line for each:
+name, bytes, seconds, checksum, and verified, unchanged or why not. What a cut
+connection has left is gone on with, and what the server has is not sent again.
+
+   fenc send report.pdf photos/
+
+fenc join makes you a client of a server. Without an invite, the first contact
+registers NAME, where the server lets anybody register, and writes me.toml, which
 is who you are to that server from then on: keep it secret, and keep a copy.
 
    fenc send --server files.example.org:1234 --name grace report.pdf
 
 Exit status: 0 all verified, 1 a transfer failed, 2 wrong usage or
-configuration, 3 refused by the server, 130 interrupted.`,
+configuration, 3 refused by the server, 4 the server has another key than the
+pinned one, 130 interrupted.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` (default: transfer.toml, where there is one)"},
 			&cli.StringFlag{Name: "me", Usage: "identity `FILE`; written if it does not exist (FENC_ME; default: me.toml)"},
@@ -59,6 +67,8 @@ configuration, 3 refused by the server, 130 interrupted.`,
 			if err == nil && c.Args().Present() {
 				err = settings.Override("files", c.Args().Slice()...)
 			}
+			settings.Exclude = append(settings.Exclude, c.StringSlice("exclude")...)
+			settings.ExcludeFrom = append(settings.ExcludeFrom, c.StringSlice("exclude-from")...)
 			if err == nil {
 				err = settings.Validate()
 			}
@@ -116,12 +126,16 @@ func (e *interrupted) Unwrap() error { return context.Canceled }
 
 // tally prints results and counts them.
 type tally struct {
-	out           io.Writer
+	out io.Writer
+
+	mu            sync.Mutex
 	files, failed int
 	last          error
 }
 
 func (t *tally) report(r send.Result) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.files++
 	if r.Err != nil {
 		t.failed++

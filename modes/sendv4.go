@@ -9,11 +9,24 @@ import (
 	"time"
 
 	"fenc/config"
-	"fenc/modes/send"
+	"fenc/modes/send/digests"
 	"fenc/modes/send4"
 	"fenc/modes/session4"
-	"fenc/wire"
 )
+
+// openDigests opens the cache of digests of this user; nil where there is none to
+// be had.
+func openDigests() *digests.Cache {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return nil
+	}
+	cache, err := digests.Open(filepath.Join(dir, "fenc", "digests.db"))
+	if err != nil {
+		return nil
+	}
+	return cache
+}
 
 // sendOptions are the flags of fenc send that are no settings.
 type sendOptions struct {
@@ -30,15 +43,21 @@ func runSend4(ctx context.Context, s Streams, settings config.Transfer, source c
 		return err
 	}
 	k.acceptNew, k.noInput = o.acceptNew, o.noInput
-	files, err := newFeed(ctx, settings, o.as, s.In)
+	tally := &tally{out: s.Out}
+	files, err := newFeed(ctx, s, settings, o.as, tally)
 	if err != nil {
 		return err
 	}
 	defer files.close()
 	if o.dryRun {
-		return files.list(s.Out)
+		return files.list(ctx, s)
 	}
-	tally := &tally{out: s.Out}
+	if !files.any() {
+		if ctx.Err() != nil {
+			return &interrupted{errors.New("nothing was sent")}
+		}
+		return tally.err(ctx)
+	}
 	if err := k.pin(ctx); err != nil {
 		return k.explain(err)
 	}
@@ -53,7 +72,11 @@ func runSend4(ctx context.Context, s Streams, settings config.Transfer, source c
 		Settings: k.to(), Streams: settings.Streams, Attempts: settings.Attempts, RetryFor: time.Duration(settings.RetryFor),
 		Notice: func(text string) { fmt.Fprintf(s.Err, "fenc: %s\n", text) },
 	}
-	err = send4.Run(ctx, to, k.me, run, first, files.next(tally.report), tally.report)
+	if cache := openDigests(); cache != nil {
+		defer cache.Close() // what it could not keep costs time alone
+		to.Digests = cache
+	}
+	err = send4.Run(ctx, to, k.me, run, first, files.next, tally.report)
 	switch {
 	case ctx.Err() != nil:
 		return &interrupted{fmt.Errorf("%d files verified; what was sent of others is kept, sending again goes on there", tally.files-tally.failed)}
@@ -62,48 +85,3 @@ func runSend4(ctx context.Context, s Streams, settings config.Transfer, source c
 	}
 	return tally.err(ctx)
 }
-
-// feed gives the files to send, one after the other.
-type feed struct {
-	items  chan send4.Item
-	cancel context.CancelFunc
-}
-
-func newFeed(ctx context.Context, settings config.Transfer, as string, in any) (*feed, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	f := &feed{items: make(chan send4.Item, 256), cancel: cancel}
-	go func() {
-		defer close(f.items)
-		for _, root := range settings.ExpandFiles() {
-			base := filepath.Dir(filepath.Clean(root))
-			filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
-				if err != nil || d.IsDir() {
-					return nil
-				}
-				name, _ := filepath.Rel(base, path)
-				if as != "" {
-					name = as
-				}
-				select {
-				case f.items <- send4.Item{Path: path, Name: filepath.ToSlash(name)}:
-					return nil
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			})
-		}
-	}()
-	return f, nil
-}
-
-func (f *feed) next(report func(send.Result)) func() (send4.Item, bool) {
-	return func() (send4.Item, bool) {
-		item, ok := <-f.items
-		return item, ok
-	}
-}
-
-func (f *feed) list(w any) error { return errors.New("not yet") }
-func (f *feed) close()           { f.cancel() }
-
-var _ = wire.Printable

@@ -80,6 +80,15 @@ type stopped struct{ err error }
 func (e *stopped) Error() string { return "interrupted while standard input was read" }
 func (e *stopped) Unwrap() error { return e.err }
 
+// OpenPath is the path of the file to read: Path, or that of the copy of standard
+// input.
+func (s *Source) OpenPath() string {
+	if s.spool {
+		return s.file.Name()
+	}
+	return s.Path
+}
+
 // Size returns the file's length in bytes, as it was at the last Rewind.
 func (s *Source) Size() int64 { return s.before.Size() }
 
