@@ -6,14 +6,10 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,83 +19,6 @@ var (
 	resumeKills = flag.Int("resume.kills", 20, "how many clients and servers TestKilledUploadsResume kills")
 	resumeSeed  = flag.Uint64("resume.seed", uint64(time.Now().UnixNano()), "what it draws the moments from")
 )
-
-// relay is a way to a server that can be another one from one connection to the
-// next, and that counts what clients send.
-type relay struct {
-	net.Listener
-	server atomic.Pointer[string]
-	sent   atomic.Int64
-
-	mu    sync.Mutex
-	at    int64  // sent bytes at which
-	event func() // happens, once
-	ends  sync.WaitGroup
-}
-
-func newRelay(t testing.TB) *relay {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{Listener: l}
-	nowhere := deadAddress(t)
-	r.server.Store(&nowhere)
-	r.ends.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			r.ends.Go(func() { r.carry(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		r.ends.Wait()
-	})
-	return r
-}
-
-func (r *relay) carry(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", *r.server.Load())
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	var both sync.WaitGroup
-	both.Go(func() {
-		io.Copy(io.MultiWriter(server, r), client)
-		server.(*net.TCPConn).CloseWrite()
-	})
-	both.Go(func() {
-		io.Copy(client, server)
-		client.(*net.TCPConn).CloseWrite()
-		client.(*net.TCPConn).CloseRead()
-	})
-	both.Wait()
-}
-
-// Write counts what a client has sent.
-func (r *relay) Write(p []byte) (int, error) {
-	sent := r.sent.Add(int64(len(p)))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.event != nil && sent >= r.at {
-		r.event()
-		r.event = nil
-	}
-	return len(p), nil
-}
-
-// after has event happen when so many more bytes have been sent.
-func (r *relay) after(bytes int64, event func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.at, r.event = r.sent.Load()+bytes, event
-}
 
 // A large upload arrives whole, whoever is killed in the middle of it how often
 // ever, and what is sent twice is no more than what the server did not hold.

@@ -74,7 +74,7 @@ working directory and then in fenc/ of your configuration directory. Flags win
 over the environment (FENC_ and the key in upper case), that over the files.`,
 		Commands: []*cli.Command{
 			serveCommand(s), inviteCommand(s), clientsCommand(s), filesCommand(s),
-			joinCommand(s), sendCommand(s), trustCommand(s), importCommand(s), versionCommand(s),
+			joinCommand(s), sendCommand(s), listCommand(s), getCommand(s), trustCommand(s), importCommand(s), versionCommand(s),
 		},
 		Reader:          s.In,
 		Writer:          s.Out,

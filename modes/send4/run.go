@@ -6,14 +6,9 @@ package send4
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"net"
 	"sync"
-	"syscall"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"fenc/modes/send"
 	"fenc/modes/session4"
@@ -55,10 +50,11 @@ type engine struct {
 	next     func() (Item, bool)
 	report   func(send.Result)
 
-	mu       sync.Mutex
-	again    []Item // to be sent by the next session
-	progress time.Time
-	done     bool // next has no more
+	retrying session4.Retry
+
+	mu    sync.Mutex
+	again []Item // to be sent by the next session
+	done  bool   // next has no more
 }
 
 // Run sends the items that next gives, until it gives no more, and reports each as
@@ -69,7 +65,7 @@ type engine struct {
 // nothing more can be sent; items that next has given have been reported with it
 // then, others have not been asked for.
 func Run(ctx context.Context, settings Settings, me session4.Identity, run *session4.Run, first *session4.Session, next func() (Item, bool), report func(send.Result)) error {
-	e := &engine{settings: settings, me: me, run: run, progress: time.Now()}
+	e := &engine{settings: settings, me: me, run: run, retrying: session4.Retry{For: settings.RetryFor, Notice: settings.Notice}}
 	var reporting sync.Mutex
 	e.report = func(r send.Result) {
 		reporting.Lock()
@@ -77,7 +73,16 @@ func Run(ctx context.Context, settings Settings, me session4.Identity, run *sess
 		report(r)
 	}
 	e.next = e.source(next)
-	err := e.repeat(ctx, first)
+	err := e.retrying.Do(ctx, first != nil, func() (bool, error) {
+		session := first
+		first = nil
+		if err := e.session(ctx, session); err != nil {
+			return false, err
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.done && len(e.again) == 0, nil
+	})
 	if err != nil {
 		for _, item := range e.again {
 			e.fail(item, 0, err)
@@ -115,84 +120,8 @@ func (e *engine) source(next func() (Item, bool)) func() (Item, bool) {
 	}
 }
 
-// repeat runs sessions until everything is sent or nothing helps.
-func (e *engine) repeat(ctx context.Context, first *session4.Session) error {
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 30*time.Second
-	reached := first != nil
-	for {
-		before := e.progressed()
-		err := e.session(ctx, first)
-		first = nil
-		if err == nil {
-			e.mu.Lock()
-			over := e.done && len(e.again) == 0
-			e.mu.Unlock()
-			if over {
-				return nil
-			}
-			continue // refusals that another session may not meet
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var connection *session4.ConnectionError
-		if errors.As(err, &connection) && connection.Reached {
-			reached = true
-		}
-		if !worthRetrying(err, reached) {
-			return err
-		}
-		if e.progressed().After(before) {
-			pause.Reset()
-		}
-		wait := pause.NextBackOff()
-		if time.Since(e.progressed())+wait > e.settings.RetryFor {
-			return fmt.Errorf("%w (given up after %s without progress, retry_for)", err, e.settings.RetryFor)
-		}
-		e.settings.Notice(fmt.Sprintf("%v; trying again in %s", err, wait.Round(100*time.Millisecond)))
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// worthRetrying reports whether another session may do better. A server that was
-// never reached because the address is wrong, or nobody listens there, is more
-// likely a slip than an outage.
-func worthRetrying(err error, reached bool) bool {
-	var refusal *session4.RefusalError
-	var connection *session4.ConnectionError
-	switch {
-	case errors.As(err, &refusal):
-		return refusal.Again
-	case errors.Is(err, v4.ErrFrame):
-		return false
-	case errors.As(err, &connection):
-		return reached || !errors.Is(err, syscall.ECONNREFUSED) && !isNotFound(err)
-	}
-	return false
-}
-
-func isNotFound(err error) bool {
-	var dns *net.DNSError
-	return errors.As(err, &dns) && dns.IsNotFound
-}
-
-func (e *engine) progressed() time.Time {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.progress
-}
-
 // advance notes that something got on.
-func (e *engine) advance() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.progress = time.Now()
-}
+func (e *engine) advance() { e.retrying.Advance() }
 
 // putBack has an item sent by the next session.
 func (e *engine) putBack(item Item) {

@@ -1,0 +1,263 @@
+package get4
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"lukechampine.com/blake3"
+
+	"fenc/modes/send"
+	"fenc/modes/session4"
+	"fenc/wire/v4"
+)
+
+// ErrOther: a local file stands in the way.
+var ErrOther = errors.New("is here already with other content: --replace overwrites it")
+
+// file makes sure that the file is here, verified. It reports whether it was.
+func (g *getting) file(ctx context.Context, s *session4.Session, i *item) (unchanged bool, err error) {
+	if i.Digest == (v4.Digest{}) {
+		return false, errors.New("came by protocol 3, whose checksum does not prove it: get it on the server")
+	}
+	if err := g.folders(i.Path); err != nil {
+		return false, err
+	}
+	same, err := g.compare(i)
+	if err != nil || same {
+		return same, err
+	}
+	return false, g.fetch(ctx, s, i)
+}
+
+// folders makes the folders above a file. None of them may be a link: that would
+// write somewhere else than where was asked for.
+func (g *getting) folders(name string) error {
+	for at, r := range name {
+		if r != '/' {
+			continue
+		}
+		folder := name[:at]
+		err := g.root.Mkdir(folder, 0o777)
+		if err == nil {
+			continue
+		}
+		info, statErr := g.root.Lstat(folder)
+		if statErr != nil {
+			return fmt.Errorf("make the folder %s: %w", folder, send.Plain(err))
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s is here already, and is no folder: move it away", folder)
+		}
+	}
+	return nil
+}
+
+// compare reports whether the file is here with the same content. Another one is an
+// error unless it may be replaced.
+func (g *getting) compare(i *item) (same bool, err error) {
+	info, err := g.root.Lstat(i.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, send.Plain(err)
+	case !info.Mode().IsRegular():
+		return false, fmt.Errorf("%s is here already, and is no file: move it away", i.Path)
+	case info.Size() == int64(i.Size):
+		f, err := g.root.Open(i.Path)
+		if err != nil {
+			return false, send.Plain(err)
+		}
+		defer f.Close()
+		sum := blake3.New(len(i.Digest), nil)
+		if _, err := io.Copy(sum, f); err != nil {
+			return false, send.Plain(err)
+		}
+		if v4.Digest(sum.Sum(nil)) == i.Digest {
+			return true, nil
+		}
+	}
+	if !g.settings.Replace {
+		return false, ErrOther
+	}
+	return false, nil
+}
+
+// partialName is what a file's content is written to until it is verified: in the
+// same folder, and another one for each content, so that what is gone on with is
+// never of another.
+func partialName(i *item) string {
+	sum := blake3.Sum256([]byte(i.Path))
+	return path.Join(path.Dir(i.Path), fmt.Sprintf(".fenc-%s-%s.part", hex.EncodeToString(sum[:8]), hex.EncodeToString(i.Digest[:8])))
+}
+
+// fetch gets the content, verifies it, and puts it in its place.
+func (g *getting) fetch(ctx context.Context, s *session4.Session, i *item) error {
+	partial := partialName(i)
+	if info, err := g.root.Lstat(partial); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is in the way: remove it", partial)
+	}
+	f, err := g.root.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return send.Plain(err)
+	}
+	t := &transfer{retrying: &g.retrying, item: i, file: f, sum: blake3.New(len(i.Digest), nil), done: make(chan struct{})}
+	err = t.resume()
+	if err == nil {
+		err = t.run(ctx, s)
+	}
+	if err == nil && v4.Digest(t.sum.Sum(nil)) != i.Digest {
+		// What was there before, or what came, is wrong: the next attempt begins anew.
+		err = errors.Join(send.ErrChecksum, g.root.Remove(partial))
+	}
+	if err == nil {
+		err = t.settle()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if err := g.root.Chtimes(partial, time.Now(), time.Unix(0, i.ModTime)); err != nil {
+		return send.Plain(err)
+	}
+	if err := g.root.Rename(partial, i.Path); err != nil {
+		return send.Plain(err)
+	}
+	g.syncFolder(path.Dir(i.Path))
+	return nil
+}
+
+// syncFolder makes the names in a folder durable, where the system knows how to.
+func (g *getting) syncFolder(folder string) {
+	if d, err := g.root.Open(folder); err == nil {
+		d.Sync() // which Windows refuses
+		d.Close()
+	}
+}
+
+// transfer is one file's content on its way.
+type transfer struct {
+	retrying *session4.Retry
+	item     *item
+	file     *os.File
+	sum      hash.Hash
+	number   uint32
+	done     chan struct{} // closed with err, or nil, when the content is here
+
+	mu    sync.Mutex // held while an answer is taken
+	off   int64      // so many bytes are here and in sum
+	begun bool       // 2114 has come
+	ended bool
+	err   error
+}
+
+// resume takes what an earlier attempt has left into the sum.
+func (t *transfer) resume() error {
+	info, err := t.file.Stat()
+	if err != nil {
+		return send.Plain(err)
+	}
+	if info.Size() > int64(t.item.Size) {
+		return t.file.Truncate(0)
+	}
+	t.off, err = io.Copy(t.sum, t.file)
+	return send.Plain(err)
+}
+
+// run asks for the rest, and waits for it.
+func (t *transfer) run(ctx context.Context, s *session4.Session) error {
+	if t.off == int64(t.item.Size) && t.off > 0 {
+		return nil
+	}
+	err := s.Begin(t.take, func(number uint32) any {
+		t.number = number
+		return &v4.Fetch{Number: number, Offset: uint64(t.off), Digest: t.item.Digest, Path: t.item.Path}
+	})
+	defer func() { s.Forget(t.number) }()
+	if err == nil {
+		select {
+		case <-t.done:
+		case <-s.Done():
+			err = s.Err()
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = true // whatever is still taken is thrown away
+	if t.err != nil || err == nil {
+		return t.err
+	}
+	return err
+}
+
+// take takes an answer. It writes content as it comes, which holds back the server
+// where this disk is slower.
+func (t *transfer) take(message any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return
+	}
+	over, err := t.answer(message)
+	if over || err != nil {
+		t.ended, t.err = true, err
+		close(t.done)
+	}
+}
+
+func (t *transfer) answer(message any) (over bool, err error) {
+	switch m := message.(type) {
+	case *v4.Refused:
+		return true, &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text}
+	case *v4.Wait:
+		return false, nil
+	case *v4.File:
+		if t.begun || m.Size != t.item.Size || m.Digest != t.item.Digest {
+			return true, fmt.Errorf("%w: another file than was asked for, %d bytes with digest %s", v4.ErrFrame, m.Size, m.Digest)
+		}
+		t.begun = true
+		return false, nil
+	case *v4.Data:
+		if !t.begun || len(m.Data) == 0 || m.Offset != uint64(t.off) || uint64(len(m.Data)) > t.item.Size-m.Offset {
+			return true, fmt.Errorf("%w: %d bytes at %d of a file of %d, of which %d are here", v4.ErrFrame, len(m.Data), m.Offset, t.item.Size, t.off)
+		}
+		if _, err := t.file.WriteAt(m.Data, t.off); err != nil {
+			return true, fmt.Errorf("write: %w", send.Plain(err))
+		}
+		t.sum.Write(m.Data)
+		t.off += int64(len(m.Data))
+		t.retrying.Advance()
+		return false, nil
+	case *v4.DataEnd:
+		if !t.begun || t.off != int64(t.item.Size) {
+			return true, fmt.Errorf("%w: the end after %d of %d bytes", v4.ErrFrame, t.off, t.item.Size)
+		}
+		return true, nil
+	}
+	return true, fmt.Errorf("%w: %s answers a request for a file", v4.ErrFrame, strings.TrimPrefix(fmt.Sprintf("%T", message), "*v4."))
+}
+
+// settle gives the content the file's permissions, and makes it durable.
+func (t *transfer) settle() error {
+	if err := t.file.Chmod(fs.FileMode(t.item.Mode)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return send.Plain(err)
+	}
+	if err := t.file.Sync(); err != nil {
+		return fmt.Errorf("make it durable: %w", send.Plain(err))
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+package get4
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"fenc/modes/send"
+	"fenc/modes/session4"
+	"fenc/wire/v4"
+)
+
+// Settings are how files are got.
+type Settings struct {
+	session4.Settings
+	Dir      string        // below which everything is written; made where it is not there
+	Replace  bool          // replace local files with other content
+	Attempts int           // times that a file is got again after its digest did not match
+	RetryFor time.Duration // how long a connection is tried for again, from the last sign of progress
+	// Notice is told, in a line, why getting is interrupted and when it goes on.
+	Notice func(string)
+}
+
+const (
+	// atOnce bounds what is under way: that many files of less than smallSize bytes,
+	// or one that is longer.
+	atOnce    = 16
+	smallSize = 1 << 20
+)
+
+// ErrNotThere: the server has nothing of that name.
+var ErrNotThere = errors.New("not on the server: fenc list shows what is")
+
+// item is a file to get.
+type item struct {
+	v4.Entry
+	attempts int
+	begun    time.Time
+}
+
+// getting is one run.
+type getting struct {
+	settings Settings
+	root     *os.Root
+	retrying session4.Retry
+	report   func(send.Result)
+
+	// Of the one that hands out, see next.
+	paths []string // not looked at yet, but for the first
+	after string   // of the first: what is behind it is not listed yet
+	found bool     // whether the first has anything
+	queue []v4.Entry
+	more  bool // there are pages behind queue
+
+	mu    sync.Mutex
+	again []*item // to be got by the next session
+}
+
+// Run gets what is at paths, files or folders, and reports each file as it ends.
+// What a lost connection, or an earlier run, has left is gone on with. It returns
+// an error when nothing more can be got.
+func Run(ctx context.Context, settings Settings, me session4.Identity, paths []string, report func(send.Result)) error {
+	if err := os.MkdirAll(settings.Dir, 0o777); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(settings.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	g := &getting{
+		settings: settings, root: root, paths: paths,
+		retrying: session4.Retry{For: settings.RetryFor, Notice: settings.Notice},
+	}
+	var reporting sync.Mutex
+	g.report = func(r send.Result) {
+		reporting.Lock()
+		defer reporting.Unlock()
+		report(r)
+	}
+	run := session4.NewRun()
+	err = g.retrying.Do(ctx, false, func() (bool, error) {
+		s, err := session4.Open(ctx, settings.Settings, me, run, 0)
+		if err != nil {
+			return false, err
+		}
+		defer s.Close()
+		return g.session(ctx, s)
+	})
+	if err != nil {
+		for _, i := range g.again {
+			g.fail(i, err)
+		}
+	}
+	return err
+}
+
+// session gets what it can, and reports whether that is all.
+func (g *getting) session(ctx context.Context, s *session4.Session) (done bool, err error) {
+	stop := context.AfterFunc(ctx, s.Cut)
+	defer stop()
+	room := semaphore.NewWeighted(atOnce)
+	var work sync.WaitGroup
+	for {
+		i, err := g.next(ctx, s)
+		if err != nil {
+			work.Wait()
+			return false, err
+		}
+		if i == nil {
+			work.Wait()
+			g.mu.Lock()
+			left := len(g.again)
+			g.mu.Unlock()
+			if err := s.Err(); err != nil {
+				return left == 0, err
+			}
+			if left == 0 {
+				return true, nil
+			}
+			continue
+		}
+		weight := int64(1)
+		if i.Size >= smallSize {
+			weight = atOnce
+		}
+		if err := room.Acquire(ctx, weight); err != nil {
+			g.putBack(i)
+			continue
+		}
+		work.Go(func() {
+			defer room.Release(weight)
+			g.get(ctx, s, i)
+		})
+	}
+}
+
+// next returns the next file to get; nil where there is none.
+func (g *getting) next(ctx context.Context, s *session4.Session) (*item, error) {
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	if len(g.again) > 0 {
+		i := g.again[0]
+		g.again = g.again[1:]
+		g.mu.Unlock()
+		return i, nil
+	}
+	g.mu.Unlock()
+	for len(g.queue) == 0 {
+		if len(g.paths) == 0 {
+			return nil, nil
+		}
+		if g.found && !g.more {
+			g.paths, g.after, g.found = g.paths[1:], "", false
+			continue
+		}
+		p, err := nextPage(ctx, s, g.paths[0], g.after)
+		if err != nil {
+			return nil, err
+		}
+		g.retrying.Advance()
+		if len(p.entries) == 0 && !g.found {
+			g.report(send.Result{Name: g.paths[0], Err: ErrNotThere})
+		}
+		g.queue, g.more, g.found = p.entries, p.more, true
+		if n := len(p.entries); n > 0 {
+			g.after = p.entries[n-1].Path
+		}
+	}
+	e := g.queue[0]
+	g.queue = g.queue[1:]
+	return &item{Entry: e, begun: time.Now()}, nil
+}
+
+func (g *getting) putBack(i *item) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.again = append(g.again, i)
+}
+
+// get gets one file, and reports it or puts it back.
+func (g *getting) get(ctx context.Context, s *session4.Session, i *item) {
+	unchanged, err := g.file(ctx, s, i)
+	var refusal *session4.RefusalError
+	switch {
+	case err == nil:
+		g.retrying.Advance()
+		g.report(send.Result{
+			Name: i.Path, Size: int64(i.Size), Took: time.Since(i.begun), Attempts: i.attempts + 1, Unchanged: unchanged, Checksum: "blake3 " + i.Digest.String(),
+		})
+	case errors.Is(err, v4.ErrFrame) && s.Err() == nil:
+		g.fail(i, fmt.Errorf("server %s broke the protocol: %w", g.settings.Server, err))
+	case s.Err() != nil:
+		g.putBack(i)
+	case errors.As(err, &refusal) && refusal.Again, errors.Is(err, send.ErrChecksum):
+		if i.attempts++; i.attempts > g.settings.Attempts {
+			i.attempts--
+			g.fail(i, err)
+			return
+		}
+		g.putBack(i)
+	default:
+		g.fail(i, err)
+	}
+}
+
+func (g *getting) fail(i *item, err error) {
+	g.report(send.Result{Name: i.Path, Size: int64(i.Size), Took: time.Since(i.begun), Attempts: i.attempts + 1, Err: err})
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// relay is a way to a server that can be another one from one connection to the
+// next, and that counts what clients send.
+type relay struct {
+	net.Listener
+	server atomic.Pointer[string]
+	sent   atomic.Int64
+	back   atomic.Int64 // what servers send
+
+	mu    sync.Mutex
+	cutAt int64  // back at which a connection is cut, once; 0: never
+	at    int64  // sent bytes at which
+	event func() // happens, once
+	ends  sync.WaitGroup
+}
+
+func newRelay(t testing.TB) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Listener: l}
+	nowhere := deadAddress(t)
+	r.server.Store(&nowhere)
+	r.ends.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			r.ends.Go(func() { r.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		r.ends.Wait()
+	})
+	return r
+}
+
+func (r *relay) carry(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", *r.server.Load())
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	var both sync.WaitGroup
+	both.Go(func() {
+		io.Copy(io.MultiWriter(server, r), client)
+		server.(*net.TCPConn).CloseWrite()
+	})
+	both.Go(func() {
+		io.Copy(client, &counted{server, r, client})
+		client.(*net.TCPConn).CloseWrite()
+		client.(*net.TCPConn).CloseRead()
+	})
+	both.Wait()
+}
+
+// Write counts what a client has sent.
+func (r *relay) Write(p []byte) (int, error) {
+	sent := r.sent.Add(int64(len(p)))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.event != nil && sent >= r.at {
+		r.event()
+		r.event = nil
+	}
+	return len(p), nil
+}
+
+// counted counts what a server sends.
+type counted struct {
+	net.Conn
+	relay  *relay
+	client net.Conn
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	back := c.relay.back.Add(int64(n))
+	c.relay.mu.Lock()
+	defer c.relay.mu.Unlock()
+	if at := c.relay.cutAt; at > 0 && back >= at {
+		c.relay.cutAt = 0
+		c.Conn.Close()
+		c.client.Close()
+	}
+	return n, err
+}
+
+// cutBack cuts a connection when servers have sent so many bytes more.
+func (r *relay) cutBack(bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cutAt = r.back.Load() + bytes
+}
+
+// after has event happen when so many more bytes have been sent.
+func (r *relay) after(bytes int64, event func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at, r.event = r.sent.Load()+bytes, event
+}
