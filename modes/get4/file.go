@@ -2,7 +2,6 @@ package get4
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -10,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +18,7 @@ import (
 
 	"fenc/modes/send"
 	"fenc/modes/session4"
+	"fenc/wire"
 	"fenc/wire/v4"
 )
 
@@ -29,10 +30,13 @@ func (g *getting) file(ctx context.Context, s *session4.Session, i *item) (uncha
 	if i.Digest == (v4.Digest{}) {
 		return false, errors.New("came by protocol 3, whose checksum does not prove it: get it on the server")
 	}
+	if _, err := filepath.Localize(i.Path); err != nil {
+		return false, errors.New("cannot be a file's name on this system: get it on another one")
+	}
 	if err := g.folders(i.Path); err != nil {
 		return false, err
 	}
-	same, err := g.compare(i)
+	same, err := g.compare(ctx, i)
 	if err != nil || same {
 		return same, err
 	}
@@ -49,14 +53,15 @@ func (g *getting) folders(name string) error {
 		folder := name[:at]
 		err := g.root.Mkdir(folder, 0o777)
 		if err == nil {
+			g.syncFolder(path.Dir(folder))
 			continue
 		}
 		info, statErr := g.root.Lstat(folder)
 		if statErr != nil {
-			return fmt.Errorf("make the folder %s: %w", folder, send.Plain(err))
+			return fmt.Errorf("make the folder %s: %w", wire.Printable(folder), plain(err))
 		}
 		if !info.IsDir() {
-			return fmt.Errorf("%s is here already, and is no folder: move it away", folder)
+			return fmt.Errorf("%s is here already, and is no folder: move it away", wire.Printable(folder))
 		}
 	}
 	return nil
@@ -64,24 +69,24 @@ func (g *getting) folders(name string) error {
 
 // compare reports whether the file is here with the same content. Another one is an
 // error unless it may be replaced.
-func (g *getting) compare(i *item) (same bool, err error) {
+func (g *getting) compare(ctx context.Context, i *item) (same bool, err error) {
 	info, err := g.root.Lstat(i.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case err != nil:
-		return false, send.Plain(err)
+		return false, fmt.Errorf("look at what is here: %w", plain(err))
 	case !info.Mode().IsRegular():
-		return false, fmt.Errorf("%s is here already, and is no file: move it away", i.Path)
+		return false, fmt.Errorf("%s is here already, and is no file: move it away", wire.Printable(i.Path))
 	case info.Size() == int64(i.Size):
 		f, err := g.root.Open(i.Path)
 		if err != nil {
-			return false, send.Plain(err)
+			return false, fmt.Errorf("read what is here: %w", plain(err))
 		}
 		defer f.Close()
 		sum := blake3.New(len(i.Digest), nil)
-		if _, err := io.Copy(sum, f); err != nil {
-			return false, send.Plain(err)
+		if _, err := io.Copy(sum, &untilDone{ctx, f}); err != nil {
+			return false, fmt.Errorf("read what is here: %w", plain(err))
 		}
 		if v4.Digest(sum.Sum(nil)) == i.Digest {
 			return true, nil
@@ -95,48 +100,92 @@ func (g *getting) compare(i *item) (same bool, err error) {
 
 // partialName is what a file's content is written to until it is verified: in the
 // same folder, and another one for each content, so that what is gone on with is
-// never of another.
+// never of another. It has 44 bytes, whatever the file's name.
 func partialName(i *item) string {
 	sum := blake3.Sum256([]byte(i.Path))
-	return path.Join(path.Dir(i.Path), fmt.Sprintf(".fenc-%s-%s.part", hex.EncodeToString(sum[:8]), hex.EncodeToString(i.Digest[:8])))
+	return path.Join(path.Dir(i.Path), fmt.Sprintf(".fenc-%x-%x.part", sum[:8], i.Digest[:8]))
 }
 
 // fetch gets the content, verifies it, and puts it in its place.
 func (g *getting) fetch(ctx context.Context, s *session4.Session, i *item) error {
 	partial := partialName(i)
-	if info, err := g.root.Lstat(partial); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is in the way: remove it", partial)
-	}
-	f, err := g.root.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := g.openPartial(partial, i)
 	if err != nil {
-		return send.Plain(err)
+		return err
 	}
 	t := &transfer{retrying: &g.retrying, item: i, file: f, sum: blake3.New(len(i.Digest), nil), done: make(chan struct{})}
-	err = t.resume()
+	err = t.resume(ctx)
 	if err == nil {
 		err = t.run(ctx, s)
 	}
 	if err == nil && v4.Digest(t.sum.Sum(nil)) != i.Digest {
 		// What was there before, or what came, is wrong: the next attempt begins anew.
-		err = errors.Join(send.ErrChecksum, g.root.Remove(partial))
+		err, t.off = send.ErrChecksum, 0
 	}
 	if err == nil {
 		err = t.settle()
 	}
 	if closeErr := f.Close(); err == nil {
-		err = closeErr
+		err = plain(closeErr)
 	}
 	if err != nil {
+		if t.off == 0 { // there is nothing to go on with
+			g.root.Remove(partial)
+		}
 		return err
 	}
 	if err := g.root.Chtimes(partial, time.Now(), time.Unix(0, i.ModTime)); err != nil {
-		return send.Plain(err)
+		return fmt.Errorf("set its time: %w", plain(err))
 	}
 	if err := g.root.Rename(partial, i.Path); err != nil {
-		return send.Plain(err)
+		return fmt.Errorf("put it in its place: %w", plain(err))
 	}
 	g.syncFolder(path.Dir(i.Path))
 	return nil
+}
+
+// openPartial opens what an earlier attempt has left, or makes it.
+func (g *getting) openPartial(partial string, i *item) (*os.File, error) {
+	if info, err := g.root.Lstat(partial); err == nil && info == nil {
+		return nil, fmt.Errorf("%s is in the way: remove it", wire.Printable(partial))
+	}
+	// The system takes off what the user's umask does.
+	mode := fs.FileMode(i.Mode) | 0o600
+	f, err := g.root.OpenFile(partial, os.O_RDWR|os.O_CREATE, mode)
+	if errors.Is(err, fs.ErrPermission) && g.root.Remove(partial) == nil {
+		// It was about to be put in its place, and had its permissions already.
+		f, err = g.root.OpenFile(partial, os.O_RDWR|os.O_CREATE, mode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write: %w", plain(err))
+	}
+	return f, nil
+}
+
+// plain is an error of a file's without the names, which the result has.
+func plain(err error) error {
+	var named *fs.PathError
+	var linked *os.LinkError
+	switch {
+	case errors.As(err, &named):
+		return named.Err
+	case errors.As(err, &linked):
+		return linked.Err
+	}
+	return err
+}
+
+// untilDone reads until ctx is done: hashing a large file takes minutes.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 // syncFolder makes the names in a folder durable, where the system knows how to.
@@ -164,16 +213,18 @@ type transfer struct {
 }
 
 // resume takes what an earlier attempt has left into the sum.
-func (t *transfer) resume() error {
+func (t *transfer) resume(ctx context.Context) error {
 	info, err := t.file.Stat()
+	if err == nil && info.Size() > int64(t.item.Size) {
+		err = t.file.Truncate(0)
+	}
+	if err == nil {
+		t.off, err = io.Copy(t.sum, &untilDone{ctx, t.file})
+	}
 	if err != nil {
-		return send.Plain(err)
+		return fmt.Errorf("go on with what is here: %w", plain(err))
 	}
-	if info.Size() > int64(t.item.Size) {
-		return t.file.Truncate(0)
-	}
-	t.off, err = io.Copy(t.sum, t.file)
-	return send.Plain(err)
+	return nil
 }
 
 // run asks for the rest, and waits for it.
@@ -215,6 +266,8 @@ func (t *transfer) take(message any) {
 	over, err := t.answer(message)
 	if over || err != nil {
 		t.ended, t.err = true, err
+		// What is sent already, or will be, comes all the same.
+		t.item.adrift = err != nil && t.begun && t.item.Size-uint64(t.off) > tolerated
 		close(t.done)
 	}
 }
@@ -222,6 +275,7 @@ func (t *transfer) take(message any) {
 func (t *transfer) answer(message any) (over bool, err error) {
 	switch m := message.(type) {
 	case *v4.Refused:
+		t.begun = false // nothing of it comes any more
 		return true, &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text}
 	case *v4.Wait:
 		return false, nil
@@ -236,7 +290,7 @@ func (t *transfer) answer(message any) (over bool, err error) {
 			return true, fmt.Errorf("%w: %d bytes at %d of a file of %d, of which %d are here", v4.ErrFrame, len(m.Data), m.Offset, t.item.Size, t.off)
 		}
 		if _, err := t.file.WriteAt(m.Data, t.off); err != nil {
-			return true, fmt.Errorf("write: %w", send.Plain(err))
+			return true, fmt.Errorf("write: %w", plain(err))
 		}
 		t.sum.Write(m.Data)
 		t.off += int64(len(m.Data))
@@ -251,13 +305,18 @@ func (t *transfer) answer(message any) (over bool, err error) {
 	return true, fmt.Errorf("%w: %s answers a request for a file", v4.ErrFrame, strings.TrimPrefix(fmt.Sprintf("%T", message), "*v4."))
 }
 
-// settle gives the content the file's permissions, and makes it durable.
+// settle gives the content the file's permissions, but for those that the umask has
+// taken off, and makes it durable.
 func (t *transfer) settle() error {
-	if err := t.file.Chmod(fs.FileMode(t.item.Mode)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return send.Plain(err)
+	info, err := t.file.Stat()
+	if err == nil {
+		err = t.file.Chmod(info.Mode().Perm() & fs.FileMode(t.item.Mode))
+	}
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("set its permissions: %w", plain(err))
 	}
 	if err := t.file.Sync(); err != nil {
-		return fmt.Errorf("make it durable: %w", send.Plain(err))
+		return fmt.Errorf("make it durable: %w", plain(err))
 	}
 	return nil
 }

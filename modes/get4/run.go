@@ -1,6 +1,7 @@
 package get4
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,11 +28,17 @@ type Settings struct {
 }
 
 const (
-	// atOnce bounds what is under way: that many files of less than smallSize bytes,
-	// or one that is longer.
-	atOnce    = 16
-	smallSize = 1 << 20
+	// atOnce bounds what is under way: that many files of up to unit bytes, fewer of
+	// longer ones, or one of atOnce units or more.
+	atOnce = 16
+	unit   = 1 << 20
+	// tolerated is what may come of a file that cannot be taken any more, in bytes.
+	// The protocol has no word to stop it: more is not worth keeping the connection.
+	tolerated = 1 << 20
 )
+
+// errAdrift ends a session over which content comes that nobody takes.
+var errAdrift = errors.New("the rest of a file is not wanted")
 
 // ErrNotThere: the server has nothing of that name.
 var ErrNotThere = errors.New("not on the server: fenc list shows what is")
@@ -41,6 +48,7 @@ type item struct {
 	v4.Entry
 	attempts int
 	begun    time.Time
+	adrift   bool // more than is tolerated will come of it, to nobody
 }
 
 // getting is one run.
@@ -57,8 +65,12 @@ type getting struct {
 	queue []v4.Entry
 	more  bool // there are pages behind queue
 
-	mu    sync.Mutex
-	again []*item // to be got by the next session
+	mu      sync.Mutex
+	busy    map[string]bool // paths under way: two of one would write the same partial file
+	again   []*item         // to be got before others
+	later   []*item         // that the server may have when all else is got
+	refusal error           // why the last of them waits
+	adrift  bool            // the session is to end
 }
 
 // Run gets what is at paths, files or folders, and reports each file as it ends.
@@ -74,7 +86,7 @@ func Run(ctx context.Context, settings Settings, me session4.Identity, paths []s
 	}
 	defer root.Close()
 	g := &getting{
-		settings: settings, root: root, paths: paths,
+		settings: settings, root: root, paths: paths, busy: make(map[string]bool),
 		retrying: session4.Retry{For: settings.RetryFor, Notice: settings.Notice},
 	}
 	var reporting sync.Mutex
@@ -90,54 +102,81 @@ func Run(ctx context.Context, settings Settings, me session4.Identity, paths []s
 			return false, err
 		}
 		defer s.Close()
-		return g.session(ctx, s)
+		done, err := g.session(ctx, s)
+		if errors.Is(err, errAdrift) {
+			err = nil // another session goes on at once
+		}
+		return done, err
 	})
 	if err != nil {
-		for _, i := range g.again {
+		for _, i := range append(g.again, g.later...) {
 			g.fail(i, err)
 		}
 	}
 	return err
 }
 
-// session gets what it can, and reports whether that is all.
+// session gets what it can, and reports whether that is all. The error is why
+// another one is needed, or does not help.
 func (g *getting) session(ctx context.Context, s *session4.Session) (done bool, err error) {
 	stop := context.AfterFunc(ctx, s.Cut)
 	defer stop()
-	room := semaphore.NewWeighted(atOnce)
 	var work sync.WaitGroup
+	defer func() {
+		work.Wait()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.adrift {
+			g.adrift, err = false, errAdrift
+		}
+	}()
+	all := int64(max(1, min(atOnce, s.Welcome.WindowFiles)))
+	room := semaphore.NewWeighted(all) // what is asked for takes of it, lists too
 	for {
+		if err := room.Acquire(ctx, 1); err != nil {
+			return false, err
+		}
 		i, err := g.next(ctx, s)
 		if err != nil {
-			work.Wait()
 			return false, err
 		}
 		if i == nil {
+			room.Release(1)
 			work.Wait()
-			g.mu.Lock()
-			left := len(g.again)
-			g.mu.Unlock()
-			if err := s.Err(); err != nil {
-				return left == 0, err
-			}
-			if left == 0 {
-				return true, nil
+			if done, err := g.rest(s); done || err != nil {
+				return done, err
 			}
 			continue
 		}
-		weight := int64(1)
-		if i.Size >= smallSize {
-			weight = atOnce
+		weight := max(1, min(all, int64(min(i.Size, atOnce*unit)/unit)))
+		if !g.begin(i) {
+			work.Wait()
+			g.begin(i)
 		}
-		if err := room.Acquire(ctx, weight); err != nil {
+		if err := room.Acquire(ctx, weight-1); err != nil {
 			g.putBack(i)
-			continue
+			return false, err
 		}
 		work.Go(func() {
 			defer room.Release(weight)
 			g.get(ctx, s, i)
 		})
 	}
+}
+
+// rest says what there is to do when nothing is under way and nothing new is left:
+// nothing, or something for this session, or, with an error, for another one.
+func (g *getting) rest(s *session4.Session) (done bool, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.again) > 0 {
+		return false, nil // where the session is over, next says so
+	}
+	if len(g.later) > 0 {
+		g.again, g.later = g.later, nil
+		return false, g.refusal
+	}
+	return true, nil
 }
 
 // next returns the next file to get; nil where there is none.
@@ -167,7 +206,7 @@ func (g *getting) next(ctx context.Context, s *session4.Session) (*item, error) 
 		}
 		g.retrying.Advance()
 		if len(p.entries) == 0 && !g.found {
-			g.report(send.Result{Name: g.paths[0], Err: ErrNotThere})
+			g.report(send.Result{Name: cmp.Or(g.paths[0], "."), Err: ErrNotThere})
 		}
 		g.queue, g.more, g.found = p.entries, p.more, true
 		if n := len(p.entries); n > 0 {
@@ -179,6 +218,23 @@ func (g *getting) next(ctx context.Context, s *session4.Session) (*item, error) 
 	return &item{Entry: e, begun: time.Now()}, nil
 }
 
+// begin notes that a path is under way, and reports whether it was not.
+func (g *getting) begin(i *item) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was := g.busy[i.Path]
+	g.busy[i.Path] = true
+	return !was
+}
+
+// end notes that a path is not under way.
+func (g *getting) end(i *item) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.busy, i.Path)
+}
+
+// putBack has a file got again.
 func (g *getting) putBack(i *item) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -187,7 +243,15 @@ func (g *getting) putBack(i *item) {
 
 // get gets one file, and reports it or puts it back.
 func (g *getting) get(ctx context.Context, s *session4.Session, i *item) {
+	defer g.end(i)
 	unchanged, err := g.file(ctx, s, i)
+	if i.adrift {
+		i.adrift = false
+		g.mu.Lock()
+		g.adrift = true
+		g.mu.Unlock()
+		defer s.Cut()
+	}
 	var refusal *session4.RefusalError
 	switch {
 	case err == nil:
@@ -195,11 +259,15 @@ func (g *getting) get(ctx context.Context, s *session4.Session, i *item) {
 		g.report(send.Result{
 			Name: i.Path, Size: int64(i.Size), Took: time.Since(i.begun), Attempts: i.attempts + 1, Unchanged: unchanged, Checksum: "blake3 " + i.Digest.String(),
 		})
-	case errors.Is(err, v4.ErrFrame) && s.Err() == nil:
-		g.fail(i, fmt.Errorf("server %s broke the protocol: %w", g.settings.Server, err))
-	case s.Err() != nil:
+	case s.Err() != nil, ctx.Err() != nil:
 		g.putBack(i)
-	case errors.As(err, &refusal) && refusal.Again, errors.Is(err, send.ErrChecksum):
+	case errors.Is(err, v4.ErrFrame):
+		g.fail(i, fmt.Errorf("server %s broke the protocol: %w", g.settings.Server, err))
+	case errors.As(err, &refusal) && refusal.Again:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.later, g.refusal = append(g.later, i), err
+	case errors.Is(err, send.ErrChecksum):
 		if i.attempts++; i.attempts > g.settings.Attempts {
 			i.attempts--
 			g.fail(i, err)
