@@ -484,7 +484,7 @@ func TestHelpHasAnExample(t *testing.T) {
 		}
 	}
 	fenc(t.Context(), nil).want(t, 0, "COMMANDS:")
-	fenc(t.Context(), nil, "version").want(t, 0, "fenc 0.", runtime.GOOS, "protocols: 3\n")
+	fenc(t.Context(), nil, "version").want(t, 0, "fenc 0.", runtime.GOOS, "protocols: 3, 4\n")
 }
 
 // TestInterruptEndsTheTransfer: ctx ends in the middle of each kind of contact.

@@ -1,6 +1,7 @@
 package modes
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type fileLine struct {
 	Name       string    `json:"name"` // as it was sent
 	Path       string    `json:"path"` // below the storage
 	Bytes      int64     `json:"bytes"`
-	CRC32      string    `json:"crc32"` // 8 hexadecimal digits
+	CRC32      string    `json:"crc32,omitempty"`  // 8 hexadecimal digits; protocol 3
+	BLAKE3     string    `json:"blake3,omitempty"` // 64 hexadecimal digits; protocol 4
 	Verified   bool      `json:"verified"`
 	Version    int64     `json:"version"` // 1, and one more with each replacement
 	ReceivedAt time.Time `json:"received_at"`
@@ -75,10 +77,16 @@ not verified if its content was found lost or damaged since.
 				if name := c.String("client"); name != "" && name != f.Client || c.Bool("unverified") && f.File.Verified {
 					continue
 				}
-				lines = append(lines, fileLine{
-					Client: f.Client, Name: f.File.FileName, Path: f.File.FilePath, Bytes: f.File.Size, CRC32: fmt.Sprintf("%08x", f.File.Checksum),
+				line := fileLine{
+					Client: f.Client, Name: f.File.FileName, Path: f.File.FilePath, Bytes: f.File.Size,
 					Verified: f.File.Verified, Version: f.File.Version, ReceivedAt: f.File.ReceivedAt.Time,
-				})
+				}
+				if f.File.Digest.IsZero() {
+					line.CRC32 = fmt.Sprintf("%08x", f.File.Checksum)
+				} else {
+					line.BLAKE3 = f.File.Digest.String()
+				}
+				lines = append(lines, line)
 			}
 			if c.Bool("json") {
 				return printJSON(s, lines)
@@ -100,13 +108,13 @@ func printJSON(s Streams, lines []fileLine) error {
 
 func printTable(s Streams, lines []fileLine) error {
 	table := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(table, "CLIENT\tNAME\tBYTES\tCRC32\tVERIFIED\tVERSION\tRECEIVED\tPATH")
+	fmt.Fprintln(table, "CLIENT\tNAME\tBYTES\tCHECKSUM\tVERIFIED\tVERSION\tRECEIVED\tPATH")
 	for _, l := range lines {
 		verified := "yes"
 		if !l.Verified {
 			verified = "NO"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%d\t%s\t%s\n", wire.Printable(l.Client), wire.Printable(l.Name), l.Bytes, l.CRC32,
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%d\t%s\t%s\n", wire.Printable(l.Client), wire.Printable(l.Name), l.Bytes, cmp.Or(l.CRC32, l.BLAKE3[:min(16, len(l.BLAKE3))]),
 			verified, l.Version, l.ReceivedAt.Format(time.RFC3339), wire.Printable(l.Path))
 	}
 	return table.Flush()

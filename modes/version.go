@@ -10,7 +10,7 @@ import (
 )
 
 // Version is the release that this source becomes.
-const Version = "0.3.0"
+const Version = "0.4.0"
 
 func versionCommand(s Streams) *cli.Command {
 	return &cli.Command{
@@ -28,7 +28,7 @@ func versionCommand(s Streams) *cli.Command {
 }
 
 func printVersion(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "fenc %s (%s, %s/%s%s), protocols: 3\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH, revision())
+	_, err := fmt.Fprintf(w, "fenc %s (%s, %s/%s%s), protocols: 3, 4\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH, revision())
 	return err
 }
 

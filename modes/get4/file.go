@@ -146,7 +146,7 @@ func (g *getting) fetch(ctx context.Context, s *session4.Session, i *item) error
 
 // openPartial opens what an earlier attempt has left, or makes it.
 func (g *getting) openPartial(partial string, i *item) (*os.File, error) {
-	if info, err := g.root.Lstat(partial); err == nil && info == nil {
+	if info, err := g.root.Lstat(partial); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is in the way: remove it", wire.Printable(partial))
 	}
 	// The system takes off what the user's umask does.

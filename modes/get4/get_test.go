@@ -343,6 +343,40 @@ func TestManyAtOnceWithinTheWindow(t *testing.T) {
 	}
 }
 
+// Two that are the same file would write the same partial file.
+func TestSameFileTwiceIsGotOnce(t *testing.T) {
+	t.Parallel()
+	content := map[string]string{"a": "1"}
+	var (
+		mu      sync.Mutex
+		lists   int
+		fetches int
+		first   *v4.Fetch
+	)
+	_, c := serveLies(t, 64, func(k *told, message any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch m := message.(type) {
+		case *v4.List:
+			lists++
+			k.say(listed(content, m))
+		case *v4.Fetch:
+			fetches++
+			first = m
+		}
+		if lists == 2 && first != nil { // the second has been found while the first is under way
+			k.say(fetched(content, first)...)
+			first = nil
+		}
+	})
+	dir := t.TempDir()
+	g := c.get(t.Context(), dir, nil, "a", "a")
+	if r := g.results["a"]; g.err != nil || len(g.order) != 2 || r.Err != nil || !r.Unchanged || fetches != 1 {
+		t.Errorf("got %+v, %d requests, want it unchanged at last after one", g, fetches)
+	}
+	wantTree(t, dir, content)
+}
+
 func TestCancelLeavesWhatHasCome(t *testing.T) {
 	t.Parallel()
 	content := map[string]string{"big": pattern(4 << 20), "other": "2"}
