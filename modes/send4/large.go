@@ -42,7 +42,6 @@ type upload struct {
 	held      map[int]tree.Hash // that the server has of this upload
 	earlier   []tree.Hash       // of the verified version before
 	same      []int             // chunks that are as in that version, and the server was not told yet
-	copied    bool              // chunks were taken from that version
 	differed  bool              // or some were not
 	began     time.Time
 }

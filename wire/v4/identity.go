@@ -36,7 +36,7 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 	}
 	raw, err := base64.RawStdEncoding.Strict().DecodeString(text)
 	if err != nil || len(raw) != len(Fingerprint{}) {
-		return Fingerprint{}, fmt.Errorf("fingerprint %q: want 43 characters of base64 behind SHA256:", s)
+		return Fingerprint{}, fmt.Errorf("fingerprint %q: want SHA256: and 43 characters of base64", s)
 	}
 	return Fingerprint(raw), nil
 }
