@@ -113,6 +113,8 @@ type Session struct {
 	buf     []byte
 	dirty   chan struct{}
 
+	data []byte // of the last 2115
+
 	mu       sync.Mutex
 	number   uint32
 	handlers map[uint32]func(message any)
@@ -209,6 +211,26 @@ func next(r *v4.Reader) (any, error) {
 		return nil, err
 	}
 	return r.Message(h)
+}
+
+// nextOrData is next, with the content of a file in a buffer that is used again: a
+// new one for each frame costs as much as all else that reading does.
+func (s *Session) nextOrData(r *v4.Reader) (any, error) {
+	h, err := r.Next()
+	if err != nil {
+		return nil, err
+	}
+	if h.Code != v4.CodeData {
+		return r.Message(h)
+	}
+	number, offset, n, err := r.BlockHead(h)
+	if err != nil {
+		return nil, err
+	}
+	if cap(s.data) < n {
+		s.data = make([]byte, n)
+	}
+	return &v4.Data{Number: number, Offset: offset, Data: s.data[:n]}, r.ReadContent(s.data[:n])
 }
 
 // Done is closed when the session is over; Err says why.
@@ -345,7 +367,7 @@ func (s *Session) read() {
 	reader := v4.NewReader(s.conn)
 	for {
 		s.raw.Expect()
-		message, err := next(reader)
+		message, err := s.nextOrData(reader)
 		if err == nil {
 			err = s.dispatch(message)
 		} else {
