@@ -19,7 +19,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +27,8 @@ import (
 
 var (
 	size    = flag.Int64("size", 1<<30, "bytes of the file")
-	cases   = flag.String("cases", "long,delta", "long: 150 ms and 1 Gbit/s with 1, 4, 8 and 16 streams; delta: 1 % changed over 200 Mbit/s")
+	streams = flag.String("streams", "1,4,8,16", "numbers of connections to measure over the long line")
+	cases   = flag.String("cases", "long,delta", "long: 150 ms and 1 Gbit/s with as many streams as -streams says; delta: 1 % changed over 200 Mbit/s")
 	verbose = flag.Bool("v", false, "show what fenc says")
 )
 
@@ -58,13 +58,13 @@ func long(fenc string) error {
 	const rate = 1e9
 	return over(fenc, rate, 75*time.Millisecond, func(b *bench) error {
 		fmt.Printf("| %d MiB over 1 Gbit/s, round trip 150 ms | seconds | Mbit/s | of the line |\n|---|---:|---:|---:|\n", *size>>20)
-		for _, streams := range []int{1, 4, 8, 16} {
-			took, err := b.send("--streams", strconv.Itoa(streams), "--as", fmt.Sprintf("file %d", streams), "file")
+		for streams := range strings.SplitSeq(*streams, ",") {
+			took, err := b.send("--streams", streams, "--as", "file "+streams, "file")
 			if err != nil {
 				return err
 			}
 			speed := float64(*size) * 8 / took.Seconds()
-			fmt.Printf("| %d streams | %.1f | %.0f | %.2f |\n", streams, took.Seconds(), speed/1e6, speed/rate)
+			fmt.Printf("| %s streams | %.1f | %.0f | %.2f |\n", streams, took.Seconds(), speed/1e6, speed/rate)
 		}
 		return nil
 	})
