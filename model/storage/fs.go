@@ -40,7 +40,12 @@ type File interface {
 	Direct(on bool) error
 	// Push starts writing out a range, without promising anything.
 	Push(off, n int64)
-	// Sync makes content and length durable.
+	// SetLabel gives the file a label, durable after the next Sync; see MaxLabel.
+	// A file system that can't returns an error that is errors.ErrUnsupported.
+	SetLabel(label []byte) error
+	// Label returns the file's label; nil if it has none.
+	Label() ([]byte, error)
+	// Sync makes content, length and label durable.
 	Sync() error
 	Close() error
 }
@@ -63,7 +68,7 @@ func (r *rootFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	if err != nil {
 		return nil, err
 	}
-	return &rootFile{f}, nil
+	return &rootFile{File: f}, nil
 }
 
 func (r *rootFS) Mkdir(name string, perm fs.FileMode) error {
@@ -100,4 +105,14 @@ func (r *rootFS) SyncDir(name string) error {
 
 // rootFile is a file of a rootFS; what it can do beyond os.File depends on the
 // system it was built for.
-type rootFile struct{ *os.File }
+type rootFile struct {
+	*os.File
+	labelled bool // the next sync must carry more than content and length
+}
+
+func (f *rootFile) named(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+}

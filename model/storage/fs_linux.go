@@ -61,7 +61,12 @@ func (f *rootFile) Push(off, n int64) {
 }
 
 // Sync implements File.
-func (f *rootFile) Sync() error { return f.named("fdatasync", f.control(unix.Fdatasync)) }
+func (f *rootFile) Sync() error {
+	if f.labelled {
+		return f.named("fsync", f.control(unix.Fsync))
+	}
+	return f.named("fdatasync", f.control(unix.Fdatasync))
+}
 
 // control runs do on the descriptor, again after a signal interrupted it.
 func (f *rootFile) control(do func(fd int) error) error {
@@ -76,11 +81,4 @@ func (f *rootFile) control(do func(fd int) error) error {
 		}
 	})
 	return errors.Join(err, result)
-}
-
-func (f *rootFile) named(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &os.PathError{Op: op, Path: f.Name(), Err: err}
 }

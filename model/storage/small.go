@@ -11,8 +11,9 @@ import (
 
 // Small is a whole object in memory.
 type Small struct {
-	Key  string
-	Data [][]byte // its content, in pieces
+	Key   string
+	Data  [][]byte // its content, in pieces
+	Label []byte   // nil: none
 }
 
 // writers is how many small objects are written and synced at once: their syncs
@@ -75,11 +76,15 @@ func (f *Folder) putSmall(o Small) error {
 	if err != nil {
 		return err
 	}
+	if o.Label != nil {
+		err = f.putLabel(file, o.Key, o.Label)
+	}
 	off := int64(0)
 	for _, p := range o.Data {
-		if _, err = file.WriteAt(p, off); err != nil {
+		if err != nil {
 			break
 		}
+		_, err = file.WriteAt(p, off)
 		off += int64(len(p))
 	}
 	if err == nil {

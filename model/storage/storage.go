@@ -65,6 +65,7 @@ type Folder struct {
 	lock     *flock.Flock
 	hardlink bool
 	folds    bool
+	labels   bool // the file system keeps labels with its files
 
 	mu       sync.Mutex
 	degraded error // why; nil while the disk is trusted
@@ -139,6 +140,9 @@ func (f *Folder) layOut() error {
 		}
 	}
 	if err := f.writeProbe(); err != nil {
+		return err
+	}
+	if err := f.findLabels(); err != nil {
 		return err
 	}
 	link := linkFile + "probe"
@@ -250,7 +254,11 @@ func (o *Object) Close() error { return o.file.Close() }
 func (f *Folder) Remove(keys ...string) error {
 	var errs []error
 	for _, key := range keys {
-		for _, name := range []string{objectPath(key), partPath(key)} {
+		names := []string{objectPath(key), partPath(key)}
+		if !f.labels {
+			names = append(names, objectPath(key)+labelFile)
+		}
+		for _, name := range names {
 			if err := f.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}

@@ -116,10 +116,15 @@ func (in *Incoming) Keep(ctx context.Context, size int64, checksum uint32) (mode
 		return model.File{}, errors.Join(err, in.Discard())
 	}
 	in.ended = true
+	sealed := in.upload
+	sealed.Size, sealed.Checksum = size, checksum
+	if err := in.part.SetLabel(a.Catalogue.LabelUpload(sealed).Encode()); err != nil {
+		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id))
+	}
 	if err := in.part.Seal(ctx, size); err != nil {
 		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id))
 	}
-	file, err := a.commit(id, nil)
+	file, err := a.commit(in.upload, nil)
 	if errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked) {
 		return model.File{}, errors.Join(err, a.drop(id))
 	}
@@ -147,14 +152,28 @@ func (a *Archive) drop(id model.ID) error {
 }
 
 // commit makes the sealed upload the file of its name, and shows it.
-func (a *Archive) commit(id model.ID, tree *model.Tree) (model.File, error) {
+func (a *Archive) commit(u model.Upload, tree *model.Tree) (model.File, error) {
+	id, expected := u.ID, a.Catalogue.LabelUpload(u)
 	a.beginCommit(id)
 	file, err := a.Catalogue.Commit(id, tree)
 	if err == nil {
+		a.relabel(file, expected)
 		a.show(file)
 	}
 	a.endCommit(id, file.Change)
 	return file, err
+}
+
+// relabel corrects the label of a file that got another path than was expected.
+// The label matters only to a catalogue that is lost: an error is logged.
+func (a *Archive) relabel(f model.File, expected model.Label) {
+	label := a.Catalogue.LabelFile(f)
+	if label.Path == expected.Path {
+		return
+	}
+	if err := a.store.SetLabel(f.Object.String(), label.Encode()); err != nil {
+		a.log.Warn("file keeps the label of another path", "path", wire.Printable(f.FilePath), "error", err)
+	}
 }
 
 // beginCommit notes that a change is about to be made whose view comes later.

@@ -84,10 +84,15 @@ func (u *Upload) keep(ctx context.Context, digest model.Hash, hashes []tree.Hash
 	if err := a.Catalogue.Seal(id, u.row.Size, model.Sums{BLAKE3: digest}); err != nil {
 		return model.File{}, errors.Join(err, u.part.Discard(), a.Catalogue.Abandon(id))
 	}
+	sealed := u.row
+	sealed.Digest = digest
+	if err := u.part.SetLabel(a.Catalogue.LabelUpload(sealed).Encode()); err != nil {
+		return model.File{}, errors.Join(err, u.part.Close(), a.drop(id))
+	}
 	if err := u.part.Seal(ctx, u.row.Size); err != nil {
 		return model.File{}, errors.Join(err, u.part.Close(), a.drop(id))
 	}
-	file, err := a.commit(id, treeOf(u.chunkSize, hashes))
+	file, err := a.commit(u.row, treeOf(u.chunkSize, hashes))
 	if refused := errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked); refused {
 		return model.File{}, errors.Join(err, a.drop(id))
 	}

@@ -89,7 +89,10 @@ func (a *Archive) complete(u model.Upload) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.commit(u.ID, hashes)
+	if err := a.store.SetLabel(key, a.Catalogue.LabelUpload(u).Encode()); err != nil {
+		return err
+	}
+	_, err = a.commit(u, hashes)
 	if errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked) {
 		return a.drop(u.ID)
 	}

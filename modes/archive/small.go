@@ -158,17 +158,21 @@ func (a *Archive) commitGroup(group []SmallFile, bounds model.Bounds) ([]model.O
 	if packed {
 		pack = &ids[0]
 		whole := storage.Small{Key: pack.String()}
+		labels := make([]model.Label, len(group))
 		off := int64(0)
 		for i, f := range group {
 			files[i].Object, files[i].PackOffset = model.NewID(), off
 			off += int64(len(f.Data))
 			whole.Data = append(whole.Data, f.Data)
+			labels[i] = a.Catalogue.LabelSmall(files[i])
 		}
+		whole.Label = model.EncodePackLabel(off)
+		whole.Data = append(whole.Data, model.EncodeLabels(labels))
 		objects = append(objects, whole)
 	} else {
 		for i, f := range group {
 			files[i].Object = ids[i]
-			objects = append(objects, storage.Small{Key: ids[i].String(), Data: [][]byte{f.Data}})
+			objects = append(objects, storage.Small{Key: ids[i].String(), Data: [][]byte{f.Data}, Label: a.Catalogue.LabelSmall(files[i]).Encode()})
 		}
 	}
 	if err := a.store.PutAll(context.Background(), objects...); err != nil {
@@ -292,7 +296,7 @@ func (a *Archive) unpackGroup(files []model.File) error {
 		}
 		// One that is lost is unpacked to nothing, so that it is not tried for ever.
 		if err == nil {
-			objects = append(objects, storage.Small{Key: f.Object.String(), Data: [][]byte{data}})
+			objects = append(objects, storage.Small{Key: f.Object.String(), Data: [][]byte{data}, Label: a.Catalogue.LabelFile(f).Encode()})
 		}
 		whole = append(whole, f)
 	}

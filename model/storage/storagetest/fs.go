@@ -175,6 +175,20 @@ func (f *file) Direct(on bool) error {
 	return f.File.Direct(on)
 }
 
+func (f *file) SetLabel(label []byte) error {
+	if err := f.fs.before("setlabel", f.name); err != nil {
+		return err
+	}
+	return f.File.SetLabel(label)
+}
+
+func (f *file) Label() ([]byte, error) {
+	if err := f.fs.before("label", f.name); err != nil {
+		return nil, err
+	}
+	return f.File.Label()
+}
+
 func (f *file) Sync() error {
 	if err := f.fs.before("sync", f.name); err != nil {
 		return err
