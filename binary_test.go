@@ -53,7 +53,13 @@ func start(t *testing.T, dir string, env []string, args ...string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{Cmd: exec.Command(path, args...), out: newOutput(), log: newOutput(), ended: make(chan struct{})}
+	return startCommand(t, dir, env, exec.Command(path, args...))
+}
+
+// startCommand is start for a command that becomes fenc.
+func startCommand(t *testing.T, dir string, env []string, command *exec.Cmd) *child {
+	t.Helper()
+	c := &child{Cmd: command, out: newOutput(), log: newOutput(), ended: make(chan struct{})}
 	c.Dir, c.Stdout, c.Stderr = dir, c.out, c.log
 	c.Env = append([]string{"HOME=" + dir, "XDG_CONFIG_HOME=" + filepath.Join(dir, "config"), "TMPDIR=" + t.TempDir()}, env...)
 	if err := c.Start(); err != nil {

@@ -11,9 +11,11 @@ import (
 	"syscall"
 
 	"fenc/modes"
+	"fenc/modes/confine"
 )
 
 func main() {
+	confine.Process()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package confine
+
+// private: a new file has the permissions of its folder there.
+func private() {}
