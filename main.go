@@ -15,7 +15,9 @@ import (
 )
 
 func main() {
-	confine.Process()
+	if err := confine.Process(); err != nil {
+		fmt.Fprintf(os.Stderr, "fenc: %v\n", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))

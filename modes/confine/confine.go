@@ -5,8 +5,19 @@
 // but in a process of its own.
 package confine
 
+import (
+	"errors"
+	"fmt"
+)
+
 // Process makes files that are made from now on their owner's alone, unless they
-// are given another mode afterwards. It comes first in the program.
-func Process() {
+// are given another mode afterwards, and keeps the process's memory, which holds
+// keys, out of core dumps and from other processes of the same user. It comes first
+// in the program. An error says what of it does not hold.
+func Process() error {
 	private()
+	if err := errors.Join(noCoreFile(), noDumps()); err != nil {
+		return fmt.Errorf("a crash may leave keys in a core dump: %w: run ulimit -c 0 first", err)
+	}
+	return nil
 }

@@ -4,3 +4,6 @@ package confine
 
 // private: a new file has the permissions of its folder there.
 func private() {}
+
+// noCoreFile: there are none.
+func noCoreFile() error { return nil }

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"fenc/config"
+	"fenc/wire/v4"
+)
+
+// nobody is a user without rights: a process's files in /proc are its user's as
+// long as it may be dumped, and root's when it may not.
+const nobody = 65534
+
+// atWork starts what holds keys, as far as it goes without an answer, as a user
+// who is not root. What is typed is in the environment of the test alone.
+func atWork(t *testing.T, name string) (c *child, secrets []string) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	server := silent.Addr().String()
+	identity, err := v4.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	invite := v4.Invite{Address: server, Server: identity.Fingerprint(), Token: v4.NewToken()}
+
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "a.txt"), "abc")
+	me, err := config.PrepareMe(filepath.Join(dir, "me.toml"), config.Secret(identity.Text()), "grace")
+	if err == nil {
+		err = me.Commit(strings.Repeat("0a", 16))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets = []string{identity.Text()}
+	args := map[string][]string{
+		"serve":            {"serve", "--listen", "127.0.0.1:0"},
+		"send":             {"send", "--server", server, "a.txt"},
+		"send, protocol 3": {"send", "--server", server, "--protocol", "3", "--name", "ada", "--me", "ada.toml", "a.txt"},
+		"get":              {"get", "--server", server, "a.txt"},
+		"join":             {"join", "--dir", "joined"},
+	}[name]
+	// The shell raises its limit of core files, so that there is something to take away.
+	command := exec.Command("/bin/sh", append([]string{"-c", `ulimit -S -c "$(ulimit -H -c)"; exec "$0" "$@"`, filepath.Join(dir, "fenc")}, args...)...)
+	if name == "join" {
+		command.Stdin = strings.NewReader(invite.Line() + "\n")
+		_, data, _ := strings.Cut(invite.Line(), "/")
+		secrets = []string{data}
+	}
+	if os.Geteuid() == 0 {
+		lend(t, dir)
+		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	own := filepath.Join(dir, "fenc")
+	if err := errors.Join(os.Link(path, own), os.Chmod(own, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	c = startCommand(t, dir, []string{"GOTRACEBACK=crash"}, command)
+	if name == "serve" {
+		c.address(t)
+		return c, []string{readFile(t, filepath.Join(dir, "server.key"))}
+	}
+	silent.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatalf("%v; it said:\n%s", err, c.log)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return c, secrets
+}
+
+var working = []string{"serve", "send", "send, protocol 3", "get", "join"}
+
+// lend gives a folder of the test's to nobody, and lets him through to it.
+func lend(t *testing.T, dir string) {
+	t.Helper()
+	err := errors.Join(os.Chmod(filepath.Dir(dir), 0o711), filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+		return errors.Join(err, os.Lchown(path, nobody, nobody))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A crash of what holds keys leaves no picture of its memory, and no other process
+// of the user may look at it.
+func TestNoCoreDumps(t *testing.T) {
+	t.Parallel()
+	for _, name := range working {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, _ := atWork(t, name)
+			proc := fmt.Sprintf("/proc/%d/", c.Process.Pid)
+			if limits := readFile(t, proc+"limits"); !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).MatchString(limits) {
+				t.Errorf("limits: got\n%s\nwant no core files", limits)
+			}
+			info, err := os.Stat(proc + "environ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			user := uint32(os.Geteuid())
+			if user == 0 {
+				user = nobody
+			}
+			if owner := info.Sys().(*syscall.Stat_t).Uid; owner == user {
+				t.Error("its files in /proc are its user's: it may be dumped and looked into")
+			}
+			c.signal(t, syscall.SIGQUIT)
+			c.result(t)
+			status := c.ProcessState.Sys().(syscall.WaitStatus)
+			if !status.Signaled() || status.CoreDump() {
+				t.Errorf("it ended by %v, core dumped: %t, want a crash without one", c.ProcessState, status.CoreDump())
+			}
+			if left, _ := filepath.Glob(filepath.Join(c.Dir, "core*")); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
