@@ -25,6 +25,7 @@ import (
 // binary builds fenc once for all tests that need real signals, a real
 // environment or a working directory of their own.
 var binary = sync.OnceValues(func() (string, error) {
+	runtime.KeepAlive(main) // else the cache of test results would not notice that it has changed
 	path := filepath.Join(filepath.Dir(os.Getenv("XDG_CONFIG_HOME")), "fenc")
 	build := exec.Command("go", "build", "-o", path, ".")
 	build.Dir = sourceDir

@@ -73,3 +73,12 @@ func TestUmask(t *testing.T) {
 		t.Errorf("looked at %d files, want those of a server and a client", seen)
 	}
 }
+
+func TestServerKeepsToMemoryLimit(t *testing.T) {
+	t.Parallel()
+	server := start(t, t.TempDir(), []string{"GOMEMLIMIT=300MiB"}, "serve", "--listen", "127.0.0.1:0")
+	server.address(t)
+	server.log.await(t, `msg="memory limited" bytes=314572800 from=GOMEMLIMIT`, server.ended)
+	unlimited := start(t, t.TempDir(), []string{"GOMEMLIMIT=off"}, "serve", "--listen", "127.0.0.1:0")
+	unlimited.log.await(t, `msg="memory not limited" from=GOMEMLIMIT`, unlimited.ended)
+}

@@ -114,7 +114,7 @@ type result struct {
 // fenc runs fenc in this process to its end.
 func fenc(ctx context.Context, stdin io.Reader, args ...string) result {
 	var out, errors bytes.Buffer
-	status := run(ctx, append([]string{"fenc"}, args...), stdin, &out, &errors)
+	status := run(ctx, append([]string{"fenc"}, args...), modes.Streams{In: stdin, Out: &out, Err: &errors})
 	return result{status, out.String(), errors.String()}
 }
 
@@ -151,7 +151,7 @@ func serve(t testing.TB, dir string, args ...string) *daemon {
 	}
 	go func() {
 		defer close(d.ended)
-		d.status = run(ctx, append([]string{"fenc", "serve", "--config", path}, args...), strings.NewReader(""), io.Discard, d.log)
+		d.status = run(ctx, append([]string{"fenc", "serve", "--config", path}, args...), modes.Streams{In: strings.NewReader(""), Out: io.Discard, Err: d.log})
 	}()
 	t.Cleanup(func() { d.stop(t) })
 	d.addr = d.log.await(t, `"msg":"listening","address":"([^"]+)"`, d.ended)[1]

@@ -21,6 +21,7 @@ import (
 	"fenc/model"
 	"fenc/model/storage"
 	"fenc/modes/archive"
+	"fenc/modes/confine"
 	"fenc/modes/serve"
 	"fenc/modes/serve4"
 	"fenc/wire"
@@ -67,6 +68,9 @@ SIGINT or SIGTERM ends it: files under way may finish (shutdown_grace).`,
 			if source.Path != "" {
 				log.Info("configuration read", "file", source.Path)
 			}
+			if s.OwnProcess {
+				limitMemory(log)
+			}
 			if err := runServer(c.Context, settings, log); err != nil {
 				return fmt.Errorf("serve: %w", err)
 			}
@@ -83,6 +87,19 @@ func newLog(w io.Writer, settings config.Server) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// limitMemory has the process keep to the memory that it may have, and says so.
+func limitMemory(log *slog.Logger) {
+	limit, source, err := confine.Memory()
+	switch {
+	case err != nil:
+		log.Warn("memory not limited", "error", err)
+	case limit == 0:
+		log.Info("memory not limited", "from", source)
+	default:
+		log.Info("memory limited", "bytes", limit, "from", source)
+	}
 }
 
 // runServer opens what the server keeps, and serves until ctx ends.
