@@ -135,3 +135,85 @@ func TestNoCoreDumps(t *testing.T) {
 		})
 	}
 }
+
+// A server that the kernel confines does all that it is there for, also when it is
+// started again.
+func TestConfinedServerServes(t *testing.T) {
+	t.Parallel()
+	dir, home := t.TempDir(), t.TempDir()
+	settings := filepath.Join(dir, "etc", "server.toml")
+	if err := errors.Join(os.Mkdir(filepath.Dir(settings), 0o700), os.MkdirAll(filepath.Join(home, "tree", "below"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, settings, "listen = \"127.0.0.1:0\"\nstorage = \"../data/files\"\ndatabase = \"../catalogue/fenc.db\"\nkey = \"server.key\"\n")
+	if err := os.Mkdir(filepath.Join(dir, "catalogue"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 300 {
+		write(t, filepath.Join(home, "tree", "below", fmt.Sprint(i)), strings.Repeat("x", i))
+	}
+	write(t, filepath.Join(home, "tree", "big"), strings.Repeat("0123456789abcdef", 20<<20/16))
+	client := func(args ...string) result { return start(t, home, nil, args...).result(t) }
+
+	for _, run := range []string{"first", "second"} {
+		server := start(t, dir, nil, "serve", "--config", settings)
+		addr := server.address(t)
+		said := server.log.String()
+		confined := strings.Contains(said, "confined by Landlock ABI ")
+		if !confined && !strings.Contains(said, "not confined: the kernel has ") {
+			t.Fatalf("the log does not say what the server is held to:\n%s", said)
+		}
+		if below := fmt.Sprintf(`writes_below="[%s/data/files %[1]s/catalogue]" reads=[%[1]s/etc/server.toml]`, dir); confined && !strings.Contains(said, below) {
+			t.Errorf("got\n%s\nwant %s", said, below)
+		}
+		wantNoNewPrivileges(t, server, confined)
+
+		write(t, filepath.Join(home, "tree", "changes"), run)
+		client("send", "--server", addr, "--accept-new", "--name", "grace", "tree").want(t, 0)
+		client("send", "--server", addr, "--protocol", "3", "--name", "ada", "--me", "ada.toml", "tree/changes").want(t, 0, "verified")
+		client("list", "--server", addr, "--json", "tree/big").want(t, 0, `"bytes":20971520`)
+		client("get", "--server", addr, "--replace", "--dir", "back", "tree").want(t, 0)
+		if got := readFile(t, filepath.Join(home, "back", "tree", "changes")); got != run {
+			t.Errorf("got back %q, want %q", got, run)
+		}
+		start(t, dir, nil, "invite", "--config", settings, "--name", run).result(t).want(t, 0, "fenc4-")
+		wantNoNewPrivileges(t, server, confined) // threads that came since
+		server.signal(t, syscall.SIGTERM)
+		server.result(t).want(t, 0, "msg=stopped")
+		if said := server.log.String(); strings.Contains(said, "permission denied") || strings.Contains(said, "level=ERROR") {
+			t.Errorf("the log: got\n%s\nwant nothing denied", said)
+		}
+		os.RemoveAll(filepath.Join(home, "transfer.toml")) // the next server listens at another port
+	}
+}
+
+func TestConfinementCanBeSwitchedOff(t *testing.T) {
+	t.Parallel()
+	server := start(t, t.TempDir(), []string{"FENC_CONFINE=false"}, "serve", "--listen", "127.0.0.1:0")
+	server.address(t)
+	server.log.await(t, `not confined.*confine = false`, server.ended)
+	wantNoNewPrivileges(t, server, false)
+}
+
+// wantNoNewPrivileges looks at each thread: to be confined, it must have given up
+// that programs which it runs have more rights than it has.
+func wantNoNewPrivileges(t *testing.T, c *child, want bool) {
+	t.Helper()
+	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", c.Process.Pid))
+	if err != nil || len(all) < 2 {
+		t.Fatalf("threads: got %q, %v", all, err)
+	}
+	const given = "NoNewPrivs:\t1"
+	if !want && strings.Contains(readFile(t, "/proc/self/status"), given) {
+		return // the child has it from whoever runs the tests
+	}
+	for _, thread := range all {
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		if got := strings.Contains(string(text), given); got != want {
+			t.Errorf("%s: confined: got %t, want %t", thread, got, want)
+		}
+	}
+}
