@@ -76,7 +76,8 @@ func atWork(t *testing.T, name string) (c *child, secrets []string) {
 	c = startCommand(t, dir, []string{"GOTRACEBACK=crash"}, command)
 	if name == "serve" {
 		c.address(t)
-		return c, []string{readFile(t, filepath.Join(dir, "server.key"))}
+		lines := strings.Split(strings.TrimSpace(readFile(t, filepath.Join(dir, "server.key"))), "\n")
+		return c, lines[len(lines)-1:]
 	}
 	silent.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
 	conn, err := silent.Accept()
@@ -131,6 +132,40 @@ func TestNoCoreDumps(t *testing.T) {
 			}
 			if left, _ := filepath.Glob(filepath.Join(c.Dir, "core*")); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+// Whatever anybody on the machine may see of a process (its arguments), and what its
+// own user may (its environment), has no secret in it, and neither has what it says.
+func TestNoSecretInProc(t *testing.T) {
+	t.Parallel()
+	for _, name := range working {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, secrets := atWork(t, name)
+			var shown strings.Builder
+			for _, file := range []string{"cmdline", "environ", "comm"} {
+				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", c.Process.Pid, file))
+				if err != nil && (file != "environ" || os.Geteuid() == 0) { // which is root's to read alone
+					t.Fatal(err)
+				}
+				shown.Write(text)
+			}
+			c.signal(t, syscall.SIGTERM)
+			c.result(t)
+			shown.WriteString(c.out.String() + c.log.String())
+			if !strings.Contains(shown.String(), strings.Fields(name)[0][:3]) {
+				t.Fatalf("got %q, want the arguments", shown.String())
+			}
+			for _, secret := range secrets {
+				if len(secret) < 32 {
+					t.Fatalf("no secret: %q", secret)
+				}
+				if strings.Contains(shown.String(), secret) || strings.Contains(shown.String(), secret[len(secret)-24:]) {
+					t.Errorf("a secret shows in\n%q", shown.String())
+				}
 			}
 		})
 	}

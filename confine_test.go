@@ -3,11 +3,13 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -81,4 +83,55 @@ func TestServerKeepsToMemoryLimit(t *testing.T) {
 	server.log.await(t, `msg="memory limited" bytes=314572800 from=GOMEMLIMIT`, server.ended)
 	unlimited := start(t, t.TempDir(), []string{"GOMEMLIMIT=off"}, "serve", "--listen", "127.0.0.1:0")
 	unlimited.log.await(t, `msg="memory not limited" from=GOMEMLIMIT`, unlimited.ended)
+}
+
+// Whatever clients send, and by whichever way it comes, the storage holds plain files
+// that nobody can run and nobody else can read.
+func TestStorageHoldsNothingExecutable(t *testing.T) {
+	t.Parallel()
+	dir, home := t.TempDir(), t.TempDir()
+	server := startLoosely(t, dir, nil, "serve", "--listen", "127.0.0.1:0")
+	addr := server.address(t)
+	if err := os.MkdirAll(filepath.Join(home, "tree", "bin"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\ntrue\n"
+	for i := range 40 { // some of which go in one message
+		if err := os.Chmod(write(t, filepath.Join(home, "tree", "bin", fmt.Sprint(i)), script+strings.Repeat("# \n", i)), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(write(t, filepath.Join(home, "tree", "large"), script+strings.Repeat("# \n", 4<<20)), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // new, and replaced
+		startLoosely(t, home, nil, "send", "--server", addr, "--accept-new", "--name", "grace", "tree").result(t).want(t, 0)
+		startLoosely(t, home, nil, "send", "--server", addr, "--protocol", "3", "--name", "ada", "--me", "ada.toml", "tree/bin/7").result(t).want(t, 0)
+		write(t, filepath.Join(home, "tree", "bin", "7"), script+"changed")
+	}
+	server.signal(t, syscall.SIGTERM)
+	server.result(t).want(t, 0)
+
+	objects := 0
+	filepath.WalkDir(filepath.Join(dir, "files"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch mode := info.Mode(); {
+		case mode.IsDir() && mode.Perm() != 0o700, mode.IsRegular() && mode != 0o600:
+			t.Errorf("%s: got mode %v, want 0700 for folders and 0600 for files", path, mode)
+		case mode.IsRegular():
+			objects++
+		case !mode.IsDir():
+			t.Errorf("%s: got %v, want files and folders alone", path, mode)
+		}
+		return nil
+	})
+	if objects < 40 {
+		t.Errorf("looked at %d files, want what was sent", objects)
+	}
 }

@@ -68,6 +68,11 @@ SIGINT or SIGTERM ends it: files under way may finish (shutdown_grace).`,
 			if source.Path != "" {
 				log.Info("configuration read", "file", source.Path)
 			}
+			if source.Path != "" {
+				if err := keepApart("configuration", source.Path, settings.Storage); err != nil {
+					return &usageError{fmt.Errorf("serve: %w", err)}
+				}
+			}
 			if s.OwnProcess {
 				limitMemory(log)
 			}
