@@ -130,7 +130,19 @@ func TestChannelIsRefused(t *testing.T) {
 			for _, change := range test.server {
 				change(far)
 			}
+			shown := false
+			judge := far.VerifyConnection
+			far.VerifyConnection = func(cs tls.ConnectionState) error {
+				shown = true
+				if judge == nil {
+					return nil
+				}
+				return judge(cs)
+			}
 			clientErr, serverErr := shake(t, near, far)
+			if test.byClient && shown {
+				t.Error("the client has shown who it is to a server that it refuses")
+			}
 			refusal := serverErr
 			if test.byClient {
 				refusal = clientErr
