@@ -48,7 +48,7 @@ func files(a Allowed) (Held, error) {
 	if abi >= 3 {
 		write |= ll.AccessFSTruncate
 	}
-	time.Now().Zone() // reads /etc/localtime, once in a process
+	_, _ = time.Now().Zone() // reads /etc/localtime, once in a process
 	rules := []landlock.Rule{
 		landlock.PathAccess(write, a.Write...),
 		landlock.PathAccess(reading, a.Read...),
