@@ -25,6 +25,7 @@ import (
 // binary builds fenc once for all tests that need real signals, a real
 // environment or a working directory of their own.
 var binary = sync.OnceValues(func() (string, error) {
+	runtime.KeepAlive(main) // else the cache of test results would not notice that it has changed
 	path := filepath.Join(filepath.Dir(os.Getenv("XDG_CONFIG_HOME")), "fenc")
 	build := exec.Command("go", "build", "-o", path, ".")
 	build.Dir = sourceDir
@@ -53,7 +54,13 @@ func start(t *testing.T, dir string, env []string, args ...string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &child{Cmd: exec.Command(path, args...), out: newOutput(), log: newOutput(), ended: make(chan struct{})}
+	return startCommand(t, dir, env, exec.Command(path, args...))
+}
+
+// startCommand is start for a command that becomes fenc.
+func startCommand(t *testing.T, dir string, env []string, command *exec.Cmd) *child {
+	t.Helper()
+	c := &child{Cmd: command, out: newOutput(), log: newOutput(), ended: make(chan struct{})}
 	c.Dir, c.Stdout, c.Stderr = dir, c.out, c.log
 	c.Env = append([]string{"HOME=" + dir, "XDG_CONFIG_HOME=" + filepath.Join(dir, "config"), "TMPDIR=" + t.TempDir()}, env...)
 	if err := c.Start(); err != nil {

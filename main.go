@@ -5,25 +5,29 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"fenc/modes"
+	"fenc/modes/confine"
 )
 
 func main() {
+	if err := confine.Process(); err != nil {
+		fmt.Fprintf(os.Stderr, "fenc: %v\n", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr))
+	streams := modes.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, OwnProcess: true}
+	os.Exit(run(ctx, os.Args, streams))
 }
 
 // run is fenc with everything it touches passed in; it returns the exit status.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	err := modes.App(modes.Streams{In: stdin, Out: stdout, Err: stderr}).RunContext(ctx, args)
+func run(ctx context.Context, args []string, s modes.Streams) int {
+	err := modes.App(s).RunContext(ctx, args)
 	if err != nil {
-		fmt.Fprintf(stderr, "fenc: %v\n", err)
+		fmt.Fprintf(s.Err, "fenc: %v\n", err)
 	}
 	return modes.ExitStatus(err)
 }

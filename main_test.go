@@ -114,7 +114,7 @@ type result struct {
 // fenc runs fenc in this process to its end.
 func fenc(ctx context.Context, stdin io.Reader, args ...string) result {
 	var out, errors bytes.Buffer
-	status := run(ctx, append([]string{"fenc"}, args...), stdin, &out, &errors)
+	status := run(ctx, append([]string{"fenc"}, args...), modes.Streams{In: stdin, Out: &out, Err: &errors})
 	return result{status, out.String(), errors.String()}
 }
 
@@ -151,7 +151,7 @@ func serve(t testing.TB, dir string, args ...string) *daemon {
 	}
 	go func() {
 		defer close(d.ended)
-		d.status = run(ctx, append([]string{"fenc", "serve", "--config", path}, args...), strings.NewReader(""), io.Discard, d.log)
+		d.status = run(ctx, append([]string{"fenc", "serve", "--config", path}, args...), modes.Streams{In: strings.NewReader(""), Out: io.Discard, Err: d.log})
 	}()
 	t.Cleanup(func() { d.stop(t) })
 	d.addr = d.log.await(t, `"msg":"listening","address":"([^"]+)"`, d.ended)[1]
@@ -596,7 +596,7 @@ func TestServeRefusals(t *testing.T) {
 	d := serve(t, t.TempDir())
 	dir := t.TempDir()
 	settings := write(t, filepath.Join(dir, "server.toml"), "")
-	shared := filepath.Join(dir, "shared")
+	shared, plain := filepath.Join(dir, "shared"), write(t, filepath.Join(dir, "plain"), "")
 	if err := errorsOf(os.Mkdir(shared, 0o700), os.Chmod(shared, 0o777)); err != nil {
 		t.Fatal(err)
 	}
@@ -608,10 +608,11 @@ func TestServeRefusals(t *testing.T) {
 	}{
 		"database inside the storage":       {"", in("s1"), in("s1/fenc.db"), 2, []string{"fenc.db lies inside the storage", "keep it elsewhere"}},
 		"database is the storage":           {"", in("s2"), in("s2"), 2, []string{"lies inside the storage"}},
+		"configuration inside the storage":  {"", dir, filepath.Join(t.TempDir(), "8.db"), 2, []string{"configuration " + settings + " lies inside the storage"}},
 		"port in use":                       {d.addr, in("s3"), in("3.db"), 1, []string{d.addr, "address already in use", "--listen"}},
 		"storage of another server":         {"", filepath.Join(d.dir, "files"), in("4.db"), 1, []string{filepath.Join(d.dir, "files"), "in use by another fenc serve"}},
 		"storage that others may write":     {"", shared, in("5.db"), 1, []string{"mode 0777", "chmod go-w " + shared}},
-		"storage is a file":                 {"", settings, in("6.db"), 1, []string{settings, "not a directory"}},
+		"storage is a file":                 {"", plain, in("6.db"), 1, []string{plain, "not a directory"}},
 		"database in a folder that is none": {"", in("s7"), in("none/fenc.db"), 1, []string{in("none/fenc.db"), "no such file"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -623,6 +624,11 @@ func TestServeRefusals(t *testing.T) {
 			r.want(t, test.status, test.want...)
 		})
 	}
+	t.Run("key inside the storage", func(t *testing.T) {
+		dir := t.TempDir()
+		settings := write(t, filepath.Join(dir, "server.toml"), "listen = \"127.0.0.1:0\"\nstorage = \"files\"\ndatabase = \"fenc.db\"\nkey = \"files/server.key\"\n")
+		fenc(t.Context(), nil, "serve", "--config", settings).want(t, 2, "server.key lies inside the storage", "keep it elsewhere")
+	})
 }
 
 func errorsOf(errs ...error) error {

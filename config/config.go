@@ -45,6 +45,7 @@ type Server struct {
 	KeepPartial           Duration `toml:"keep_partial"`             // how long an unfinished file waits to be resumed, 1h to 8760h
 	IdleTimeout           Duration `toml:"idle_timeout"`             // longest silence of a client, 1s to 24h
 	ShutdownGrace         Duration `toml:"shutdown_grace"`           // how long transfers may finish after SIGTERM, 0s to 1h
+	Confine               bool     `toml:"confine"`                  // have the kernel deny files that are none of the server's, where it can
 	LogLevel              string   `toml:"log_level"`                // "debug", "info", "warn" or "error"
 	LogFormat             string   `toml:"log_format"`               // "text" or "json"
 	origins               `toml:"-"`
@@ -64,6 +65,7 @@ func DefaultServer() Server {
 		KeepPartial:           7 * day,
 		IdleTimeout:           Duration(60 * time.Second),
 		ShutdownGrace:         Duration(30 * time.Second),
+		Confine:               true,
 		LogLevel:              "info",
 		LogFormat:             "text",
 	}
@@ -198,6 +200,7 @@ var remedies = map[string]string{
 	"keep_partial":             `write a duration from 1h to 8760h, such as "168h"`,
 	"idle_timeout":             `write a duration from 1s to 24h, such as "60s"`,
 	"shutdown_grace":           `write a duration from 0s to 1h, such as "30s"`,
+	"confine":                  `write true or false`,
 	"log_level":                `write "debug", "info", "warn" or "error"`,
 	"log_format":               `write "text" or "json"`,
 	"server":                   `write host:port, such as "127.0.0.1:1234" or "[::1]:1234"`,

@@ -152,7 +152,9 @@ func createPrivate(path string) error {
 
 // sqliteDSN names the file as a URI (https://sqlite.org/uri.html), so that no
 // character of the path is taken for a parameter, and sets what the promise
-// "verified" rests on: WAL with synchronous=FULL.
+// "verified" rests on: WAL with synchronous=FULL. What SQLite would write to
+// temporary files, in folders of its own choice, it keeps in memory: of what is
+// sorted, all is held there already, and a server may be kept out of such folders.
 func sqliteDSN(path string, readOnly bool) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = filepath.ToSlash(abs)
@@ -161,7 +163,7 @@ func sqliteDSN(path string, readOnly bool) string {
 		path = "/" + path // a Windows drive
 	}
 	parameters := url.Values{
-		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"},
+		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)"},
 		"_txlock": {"immediate"},
 	}
 	if readOnly {

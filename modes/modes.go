@@ -56,6 +56,10 @@ func ExitStatus(err error) int {
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
+
+	// OwnProcess: the process does nothing else, so that what holds for all of it
+	// may be set: what it may open, and how much memory it keeps to.
+	OwnProcess bool
 }
 
 // App is the fenc command with its modes. Results go to s.Out, log lines and

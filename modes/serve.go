@@ -21,6 +21,7 @@ import (
 	"fenc/model"
 	"fenc/model/storage"
 	"fenc/modes/archive"
+	"fenc/modes/confine"
 	"fenc/modes/serve"
 	"fenc/modes/serve4"
 	"fenc/wire"
@@ -67,7 +68,15 @@ SIGINT or SIGTERM ends it: files under way may finish (shutdown_grace).`,
 			if source.Path != "" {
 				log.Info("configuration read", "file", source.Path)
 			}
-			if err := runServer(c.Context, settings, log); err != nil {
+			if source.Path != "" {
+				if err := keepApart("configuration", source.Path, settings.Storage); err != nil {
+					return &usageError{fmt.Errorf("serve: %w", err)}
+				}
+			}
+			if s.OwnProcess {
+				limitMemory(log)
+			}
+			if err := runServer(c.Context, settings, confinement(s, settings, source, log), log); err != nil {
 				return fmt.Errorf("serve: %w", err)
 			}
 			return nil
@@ -85,8 +94,48 @@ func newLog(w io.Writer, settings config.Server) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
-// runServer opens what the server keeps, and serves until ctx ends.
-func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (err error) {
+// limitMemory has the process keep to the memory that it may have, and says so.
+func limitMemory(log *slog.Logger) {
+	limit, source, err := confine.Memory()
+	switch {
+	case err != nil:
+		log.Warn("memory not limited", "error", err)
+	case limit == 0:
+		log.Info("memory not limited", "from", source)
+	default:
+		log.Info("memory limited", "bytes", limit, "from", source)
+	}
+}
+
+// confinement returns what holds the process to the server's own files, once it
+// has opened what else it needs: the key, and what listening takes.
+func confinement(s Streams, settings config.Server, source config.Source, log *slog.Logger) func() {
+	if !s.OwnProcess {
+		return func() {}
+	}
+	if !settings.Confine {
+		return func() {
+			log.Warn("not confined: the server may open whatever its user may", "reason", "confine = false")
+		}
+	}
+	return func() {
+		allowed := confine.Allowed{Write: []string{resolved(settings.Storage), filepath.Dir(resolved(settings.Database))}}
+		if info, err := os.Stat(resolved(source.Path)); source.Path != "" && err == nil && info.Mode().IsRegular() { // and no pipe
+			allowed.Read = []string{resolved(source.Path)}
+		}
+		held, err := confine.Files(allowed)
+		if err != nil {
+			log.Warn("not confined: the server may open whatever its user may", "reason", err)
+			return
+		}
+		log.Info(fmt.Sprintf("confined by Landlock ABI %d", held.ABI), "writes_below", allowed.Write, "reads", allowed.Read,
+			"may_connect", !held.Connecting, "may_truncate_elsewhere", !held.Truncating)
+	}
+}
+
+// runServer opens what the server keeps, confines itself, and serves until ctx
+// ends.
+func runServer(ctx context.Context, settings config.Server, confine func(), log *slog.Logger) (err error) {
 	if err := keepApart("database", settings.Database, settings.Storage); err != nil {
 		return &usageError{err}
 	}
@@ -122,6 +171,7 @@ func runServer(ctx context.Context, settings config.Server, log *slog.Logger) (e
 			return errors.Join(err, l.Close())
 		}
 	}
+	confine()
 	log.Info("listening", attributes...)
 	if !isLoopback(l.Addr()) {
 		warnBeyondLoopback(settings, protocols, log)

@@ -81,19 +81,35 @@ func OpenFolder(dir string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
-		return nil, fmt.Errorf("storage %s has mode %04o, so others could change what is verified: chmod go-w %s",
-			dir, info.Mode().Perm(), dir)
+	if err := checkGuarded(dir, info); err != nil {
+		return nil, fmt.Errorf("storage %w", err)
 	}
 	root, err := openRootFS(dir)
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
+	}
+	for _, inner := range []string{private, objectsDir, partDir} {
+		info, err := root.Lstat(inner)
+		if err == nil {
+			err = checkGuarded(filepath.Join(dir, filepath.FromSlash(inner)), info)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(fmt.Errorf("storage: %w", err), root.Close())
+		}
 	}
 	f, err := openOn(root, dir)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("storage %s: %w", dir, err), root.Close())
 	}
 	return f, nil
+}
+
+// checkGuarded refuses a folder that others may write into.
+func checkGuarded(dir string, info fs.FileInfo) error {
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("%s has mode %04o, so others could change what is verified: chmod go-w %[1]s", dir, info.Mode().Perm())
+	}
+	return nil
 }
 
 // OpenFolderOn is OpenFolder on another file system; dir is where the lock file

@@ -158,6 +158,30 @@ func TestObjectsAndFoldersArePrivate(t *testing.T) {
 	}
 }
 
+func TestFolderOfTheStorageThatOthersMayWriteIsRefused(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such modes")
+	}
+	for _, name := range []string{".fenc", ".fenc/objects", ".fenc/part"} {
+		dir := t.TempDir()
+		f, err := storage.OpenFolder(dir)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		inner := filepath.Join(dir, name)
+		if err := os.Chmod(inner, 0o770); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := storage.OpenFolder(dir); err == nil || !strings.Contains(err.Error(), "chmod go-w "+inner) {
+			t.Errorf("%s of mode 0770: got %v, want it refused with the remedy", name, err)
+		}
+	}
+}
+
 func TestStorageThatOthersMayWriteIsRefused(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

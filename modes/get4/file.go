@@ -149,8 +149,7 @@ func (g *getting) openPartial(partial string, i *item) (*os.File, error) {
 	if info, err := g.root.Lstat(partial); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is in the way: remove it", wire.Printable(partial))
 	}
-	// The system takes off what the user's umask does.
-	mode := fs.FileMode(i.Mode) | 0o600
+	const mode = 0o600 // nobody else's until settle says whose
 	f, err := g.root.OpenFile(partial, os.O_RDWR|os.O_CREATE, mode)
 	if errors.Is(err, fs.ErrPermission) && g.root.Remove(partial) == nil {
 		// It was about to be put in its place, and had its permissions already.
@@ -305,14 +304,10 @@ func (t *transfer) answer(message any) (over bool, err error) {
 	return true, fmt.Errorf("%w: %s answers a request for a file", v4.ErrFrame, strings.TrimPrefix(fmt.Sprintf("%T", message), "*v4."))
 }
 
-// settle gives the content the file's permissions, but for those that the umask has
-// taken off, and makes it durable.
+// settle gives the content the file's permissions, whatever the umask, and makes it
+// durable.
 func (t *transfer) settle() error {
-	info, err := t.file.Stat()
-	if err == nil {
-		err = t.file.Chmod(info.Mode().Perm() & fs.FileMode(t.item.Mode))
-	}
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+	if err := t.file.Chmod(fs.FileMode(t.item.Mode)); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return fmt.Errorf("set its permissions: %w", plain(err))
 	}
 	if err := t.file.Sync(); err != nil {

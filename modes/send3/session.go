@@ -11,6 +11,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -25,6 +26,15 @@ type Identity struct {
 	ID   v3.ClientID
 	Key  *rsa.PrivateKey
 }
+
+// Format prints the name alone.
+func (i Identity) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "%q, with a key", i.Name) }
+
+// LogValue logs the name alone.
+func (i Identity) LogValue() slog.Value { return slog.StringValue(i.Name) }
+
+// MarshalText returns the name alone.
+func (i Identity) MarshalText() ([]byte, error) { return []byte(i.Name), nil }
 
 // Settings say where to send and how patient to be.
 type Settings struct {

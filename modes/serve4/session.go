@@ -202,8 +202,8 @@ func (k *Session) admit() (instanceKey, error) {
 	admission := model.Admission{
 		Key: spki, Fingerprint: model.Hash(fingerprint), Name: k.hello.Name, Registration: k.server.settings.Registration,
 	}
-	if k.hello.Token != (v4.ID{}) {
-		admission.Token = v4.Token(k.hello.Token).Hash()
+	if k.hello.Token != (v4.Token{}) {
+		admission.Token = k.hello.Token.Hash()
 	}
 	if admission.Name != "" {
 		if err := wire.CheckName(admission.Name); err != nil {

@@ -168,7 +168,7 @@ func admit(ctx context.Context, raw *wire.Conn, settings Settings, me Identity, 
 	}
 	hello := v4.Hello{
 		Minor: v4.Minor, Wishes: v4.RightSend | v4.RightRead | v4.RightReplace, Stream: stream,
-		Instance: run.instance, Epoch: run.epoch, Token: v4.ID(me.Token), Name: me.Name, Software: settings.Software,
+		Instance: run.instance, Epoch: run.epoch, Token: me.Token, Name: me.Name, Software: settings.Software,
 	}
 	if _, err = conn.Write(v4.Append(nil, &hello)); err == nil {
 		err = conn.Flush()

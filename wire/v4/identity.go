@@ -10,6 +10,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"math/big"
 	"strings"
 	"time"
@@ -41,11 +43,26 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 	return Fingerprint(raw), nil
 }
 
-// Identity is an Ed25519 key and the certificate that carries it.
+// Identity is an Ed25519 key and the certificate that carries it. It prints as
+// "redacted", and as an address where a value that holds it is printed by its
+// fields: what a function holds, fmt does not find.
 type Identity struct {
+	held func() *pair // nil: none
+}
+
+type pair struct {
 	key         ed25519.PrivateKey
 	certificate tls.Certificate
 }
+
+// Format prints "redacted" under every verb.
+func (Identity) Format(f fmt.State, _ rune) { io.WriteString(f, "redacted") }
+
+// LogValue logs "redacted".
+func (Identity) LogValue() slog.Value { return slog.StringValue("redacted") }
+
+// MarshalText returns "redacted".
+func (Identity) MarshalText() ([]byte, error) { return []byte("redacted"), nil }
 
 // NewIdentity makes a new key.
 func NewIdentity() (Identity, error) {
@@ -87,12 +104,13 @@ func newIdentity(key ed25519.PrivateKey) (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("make the key's certificate: %w", err)
 	}
-	return Identity{key, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: crypto.Signer(key)}}, nil
+	held := &pair{key, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: crypto.Signer(key)}}
+	return Identity{func() *pair { return held }}, nil
 }
 
 // Text is the key as me.toml and the server's key file have it: base64 of PKCS#8.
 func (id Identity) Text() string {
-	der, err := x509.MarshalPKCS8PrivateKey(id.key)
+	der, err := x509.MarshalPKCS8PrivateKey(id.held().key)
 	if err != nil {
 		panic(err) // not for an Ed25519 key
 	}
@@ -100,7 +118,7 @@ func (id Identity) Text() string {
 }
 
 // PublicKey is the public key as DER SubjectPublicKeyInfo, 44 bytes.
-func (id Identity) PublicKey() []byte { return publicKey(id.key.Public().(ed25519.PublicKey)) }
+func (id Identity) PublicKey() []byte { return publicKey(id.held().key.Public().(ed25519.PublicKey)) }
 
 func publicKey(key ed25519.PublicKey) []byte {
 	der, err := x509.MarshalPKIXPublicKey(key)

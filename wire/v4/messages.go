@@ -33,7 +33,7 @@ type Hello struct {
 	Stream   uint8  // 0 opens a session; 1 and on are further connections of it
 	Instance ID     // random, one for each run of the client
 	Epoch    uint64 // grows with each new session of the instance; its streams carry the session's
-	Token    ID     // of an invite; zeros: none
+	Token    Token  // of an invite; zeros: none
 	Name     string `max:"127"` // zero bytes: the one the server knows
 	Software string `max:"64"`
 }

@@ -69,7 +69,7 @@ func messages() map[v4.Code]any {
 	first, second := v4.Digest(tree.Sum(content[:1<<20], 0, false)), v4.Digest(tree.Sum([]byte{0}, 1<<20, false))
 	third := v4.Digest(tree.Sum(content[2<<20:], 2<<20, false))
 	return map[v4.Code]any{
-		1100: &v4.Hello{Wishes: v4.RightSend | v4.RightRead | v4.RightReplace, Instance: instance, Epoch: 1, Token: v4.ID(sequence(0x10, 1)), Name: "grace", Software: "tiny/1"},
+		1100: &v4.Hello{Wishes: v4.RightSend | v4.RightRead | v4.RightReplace, Instance: instance, Epoch: 1, Token: v4.Token(sequence(0x10, 1)), Name: "grace", Software: "tiny/1"},
 		1103: &v4.Offer{Number: 1, Flags: v4.OfferDigest | v4.OfferWhole, Size: 5, ModTime: modified, Mode: mode, Digest: hello, Path: path},
 		1105: &v4.Resend{Number: 2, Chunks: []uint32{0, 3}},
 		1106: &v4.GiveUp{Number: 2},

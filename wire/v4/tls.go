@@ -42,7 +42,7 @@ func (e *ServerKeyError) Unwrap() error { return ErrServerKey }
 // may be taken from it, since the key is not proved yet.
 func ServerTLS(id Identity, requirePQ bool, refuse func(Fingerprint) error) *tls.Config {
 	c := base(requirePQ, func(f Fingerprint) error { return refuse(f) })
-	c.Certificates = []tls.Certificate{id.certificate}
+	c.Certificates = []tls.Certificate{id.held().certificate}
 	c.ClientAuth = tls.RequireAnyClientCert
 	return c
 }
@@ -56,7 +56,7 @@ func ClientTLS(id Identity, requirePQ bool, pins ...Fingerprint) *tls.Config {
 		}
 		return nil
 	})
-	c.Certificates = []tls.Certificate{id.certificate}
+	c.Certificates = []tls.Certificate{id.held().certificate}
 	c.InsecureSkipVerify = true // VerifyConnection looks at the key, and at nothing else
 	return c
 }
