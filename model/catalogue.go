@@ -38,7 +38,7 @@ var (
 	ErrClosed = errors.New("catalogue closed")
 )
 
-var refusals = []error{ErrNameTaken, ErrUnknownClient, ErrOtherKey, ErrNoUpload, ErrPathTaken, ErrClosed}
+var refusals = []error{ErrNameTaken, ErrUnknownClient, ErrOtherKey, ErrNoUpload, ErrPathTaken, ErrClosed, ErrOlder}
 
 var (
 	// ErrUnavailable: the database refused the write and is unharmed, for
@@ -84,6 +84,9 @@ type Catalogue struct {
 	beside   bool
 
 	changesSeen atomic.Int64 // operators' changes that the copy in memory has
+
+	managedFiles atomic.Int64 // of those, changes of files
+	filesSeen    atomic.Int64 // change up to which Reload has read the files
 
 	jobs       chan job
 	closed     chan struct{}
@@ -212,6 +215,16 @@ func (c *Catalogue) prepare(unclean bool) error {
 		return err
 	}
 	c.changesSeen.Store(changes)
+	files, err := settingValue(c.db, settingManagedFiles)
+	if err != nil {
+		return err
+	}
+	newest, err := c.LastChange()
+	if err != nil {
+		return err
+	}
+	c.managedFiles.Store(files)
+	c.filesSeen.Store(newest)
 	return c.mirror.read(c.db)
 }
 

@@ -34,13 +34,7 @@ func (c *Catalogue) manage(do func(tx *gorm.DB) error) error {
 	return c.readClients()
 }
 
-func managed(tx *gorm.DB) (int64, error) {
-	var rows []setting
-	if err := tx.Limit(1).Find(&rows, "name = ?", settingManaged).Error; err != nil || len(rows) == 0 {
-		return 0, err
-	}
-	return rows[0].Value, nil
-}
+func managed(tx *gorm.DB) (int64, error) { return settingValue(tx, settingManaged) }
 
 // Reload takes over what another process has changed since the last call. It
 // returns the ids of the clients that are not as they were.
@@ -60,6 +54,9 @@ func (c *Catalogue) Reload() ([]ID, error) {
 	}
 	c.mirror.mu.RUnlock()
 	if err := c.readClients(); err != nil {
+		return nil, err
+	}
+	if err := c.reloadFiles(); err != nil {
 		return nil, err
 	}
 	c.changesSeen.Store(changes)

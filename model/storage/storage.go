@@ -175,7 +175,13 @@ func (f *Folder) layOut() error {
 func (f *Folder) Folds() bool { return f.folds }
 
 // Close gives the lock back.
-func (f *Folder) Close() error { return errors.Join(f.lock.Close(), f.fs.Close()) }
+func (f *Folder) Close() error {
+	var err error
+	if f.lock != nil { // OpenBeside takes none
+		err = f.lock.Close()
+	}
+	return errors.Join(err, f.fs.Close())
+}
 
 // Degraded returns why the storage takes nothing new, nil while it does.
 func (f *Folder) Degraded() error {
@@ -243,7 +249,11 @@ func partPath(key string) string   { return partDir + "/" + key }
 
 // Open opens an object for reading. It returns ErrGone if there is none.
 func (f *Folder) Open(key string) (*Object, error) {
-	file, err := f.fs.OpenFile(objectPath(key), os.O_RDONLY, 0)
+	return f.open(objectPath(key))
+}
+
+func (f *Folder) open(name string) (*Object, error) {
+	file, err := f.fs.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrGone
 	}
