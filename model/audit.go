@@ -63,13 +63,13 @@ func (c *Catalogue) FilesAfter(after int64, limit int) ([]File, error) {
 	return files, err
 }
 
-// Objects returns the ids of all objects that some row names, of files, open
-// uploads, packs and garbage. It holds them in memory, 16 bytes each and more.
+// Objects returns the ids of all objects that some row counts on: of files, packs
+// and uploads being sealed. It holds them in memory, 16 bytes each and more.
 func (c *Catalogue) Objects() (map[ID]struct{}, error) {
 	all := make(map[ID]struct{})
 	err := c.read(func(db *gorm.DB) error {
-		for _, column := range objectColumns {
-			rows, err := db.Model(column.table).Select(column.name).Rows()
+		for _, named := range objectRows(db) {
+			rows, err := named.query.Select(named.column).Rows()
 			if err != nil {
 				return err
 			}
@@ -89,30 +89,70 @@ func (c *Catalogue) Objects() (map[ID]struct{}, error) {
 	return all, err
 }
 
-// objectColumns are where ids of objects stand.
-var objectColumns = []struct {
-	table any
-	name  string
-}{{&Upload{}, "id"}, {&Garbage{}, "object"}, {&Pack{}, "id"}, {&File{}, "object"}}
+type objectRow struct {
+	query  *gorm.DB
+	column string
+}
 
-// named reports whether some row names the object.
+// objectRows are where ids of objects stand that count.
+func objectRows(tx *gorm.DB) []objectRow {
+	return []objectRow{
+		{tx.Model(&Upload{}).Where("state = ?", UploadSealing), "id"},
+		{tx.Model(&Pack{}), "id"},
+		{tx.Model(&File{}), "object"},
+	}
+}
+
+// named reports whether some row counts on the object.
 func named(tx *gorm.DB, object ID) (bool, error) {
-	for _, column := range objectColumns {
+	for _, row := range objectRows(tx) {
 		var n int64
-		if err := tx.Model(column.table).Where(column.name+" = ?", object).Limit(1).Count(&n).Error; err != nil || n > 0 {
+		if err := row.query.Where(row.column+" = ?", object).Limit(1).Count(&n).Error; err != nil || n > 0 {
 			return n > 0, err
 		}
 	}
 	return false, nil
 }
 
-// Named reports whether some row names the object.
-func (c *Catalogue) Named(object ID) (yes bool, err error) {
+// Standing says what the catalogue has about an object that was found.
+type Standing struct {
+	Named     bool      // a row counts on it
+	Discarded time.Time // since when it is to be removed, or reserved; zero: it is neither
+}
+
+// Standing returns what the catalogue has about an object.
+func (c *Catalogue) Standing(object ID) (s Standing, err error) {
 	err = c.read(func(db *gorm.DB) (err error) {
-		yes, err = named(db, object)
-		return err
+		if s.Named, err = named(db, object); err != nil {
+			return err
+		}
+		var rows []Garbage
+		if err := db.Limit(1).Find(&rows, "object = ?", object).Error; err != nil || len(rows) == 0 {
+			return err
+		}
+		s.Discarded = rows[0].Since.Time
+		return nil
+	})
+	return s, err
+}
+
+// Supersedes reports whether the content of the label is better than what the
+// catalogue has under its name: newer, and not the same.
+func (c *Catalogue) Supersedes(l Label) (yes bool, err error) {
+	err = c.read(func(db *gorm.DB) error {
+		var files []File
+		if err := db.Limit(1).Find(&files, "client_id = ? AND file_name = ?", l.Client, l.Name).Error; err != nil {
+			return err
+		}
+		yes = len(files) == 0 || files[0].yields(l)
+		return nil
 	})
 	return yes, err
+}
+
+// yields reports whether the label's content should take the file's place.
+func (f File) yields(l Label) bool {
+	return !f.Verified || f.Version < l.Version && !f.holds(l.Size, l.Digest)
 }
 
 // PathsKnown returns those of the paths below the storage at which a file of the
@@ -182,7 +222,7 @@ func (c *Catalogue) Adopt(l Label, object ID, pack *ID) (File, error) {
 			}
 		case err != nil:
 			return err
-		case file.Verified && file.Version >= l.Version:
+		case !file.yields(l):
 			return ErrOlder
 		default:
 			if err := discardObjects(tx, Time{c.now()}, file.Object); err != nil {
@@ -203,7 +243,15 @@ func (c *Catalogue) Adopt(l Label, object ID, pack *ID) (File, error) {
 		file.ModTime, file.Mode, file.Pack, file.PackOffset = l.ModTime, l.Mode, pack, l.Offset
 		file.Verified, file.ReceivedAt, file.Change = true, Time{l.ReceivedAt}, change
 		file.Version = max(file.Version, l.Version)
-		if err := tx.Delete(&Garbage{}, "object = ?", object).Error; err != nil {
+		// Rows that an older catalogue has of it, from before it was verified.
+		holder := object
+		if pack != nil {
+			holder = *pack
+		}
+		if err := tx.Delete(&Garbage{}, "object = ?", holder).Error; err != nil {
+			return err
+		}
+		if err := forgetUpload(tx, holder); err != nil {
 			return err
 		}
 		return tx.Omit(clause.Associations).Save(&file).Error

@@ -77,7 +77,7 @@ Settings come from server.toml, transfer.toml and me.toml, looked for in the
 working directory and then in fenc/ of your configuration directory. Flags win
 over the environment (FENC_ and the key in upper case), that over the files.`,
 		Commands: []*cli.Command{
-			serveCommand(s), inviteCommand(s), clientsCommand(s), filesCommand(s), backupCommand(s),
+			serveCommand(s), inviteCommand(s), clientsCommand(s), filesCommand(s), backupCommand(s), checkCommand(s),
 			joinCommand(s), sendCommand(s), listCommand(s), getCommand(s), trustCommand(s), importCommand(s), versionCommand(s),
 		},
 		Reader:          s.In,

@@ -6,7 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
+
+	"github.com/gofrs/flock"
 )
 
 // OpenBeside opens a storage that is there, perhaps beside the server that writes
@@ -32,6 +35,13 @@ func (f *Folder) lookAround() error {
 	f.folds = err == nil
 	f.labels, f.hardlink = true, true
 	return nil
+}
+
+// Served reports whether a process has the storage at dir locked at this moment.
+func Served(dir string) (bool, error) {
+	lock := flock.New(filepath.Join(dir, filepath.FromSlash(lockFile)), flock.SetFlag(os.O_RDONLY))
+	free, err := lock.TryLock()
+	return err == nil && !free, errors.Join(err, lock.Close())
 }
 
 // Listed is what lies under a key.

@@ -499,3 +499,54 @@ func TestShowWhereAFileIsInTheWayIsRefused(t *testing.T) {
 	}
 	wantFile(t, filepath.Join(dir, "grace", "a"), []byte("one"))
 }
+
+func TestLabelTravelsWithItsObject(t *testing.T) {
+	t.Parallel()
+	for _, kept := range []bool{true, false} { // by the file system, or in a file beside
+		t.Run(fmt.Sprint("kept by the file system ", kept), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			fsys, err := storagetest.New(dir, func(call, _ string) error {
+				if call == "setlabel" && !kept {
+					return errors.ErrUnsupported
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := storage.OpenFolderOn(fsys, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := f.PutAll(t.Context(), storage.Small{Key: key(1), Data: [][]byte{[]byte("one")}, Label: []byte("first")}); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := f.Label(key(1)); err != nil || string(got) != "first" {
+				t.Errorf("label: %q, %v", got, err)
+			}
+			if err := f.SetLabel(key(1), []byte("2")); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := f.Label(key(1)); err != nil || string(got) != "2" {
+				t.Errorf("label set again: %q, %v", got, err)
+			}
+			var listed []storage.Listed
+			err = f.Objects(func(o storage.Listed) error { listed = append(listed, o); return nil }, func(name string) error { return errors.New(name) })
+			if want := []storage.Listed{{Key: key(1), Size: 3}}; err != nil || !slices.Equal(listed, want) {
+				t.Errorf("objects: %v, %v; want %v", listed, err, want)
+			}
+			if err := f.Remove(key(1)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Label(key(1)); !errors.Is(err, storage.ErrGone) {
+				t.Errorf("after Remove: %v", err)
+			}
+			left, err := filepath.Glob(filepath.Join(dir, ".fenc", "objects", "*", "*"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+		})
+	}
+}

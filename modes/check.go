@@ -1,0 +1,197 @@
+package modes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"fenc/config"
+	"fenc/model"
+	"fenc/model/storage"
+	"fenc/modes/check"
+	"fenc/wire"
+)
+
+func checkCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Usage:     "compare the catalogue with the storage, and mend what differs",
+		UsageText: "fenc check [--config server.toml] [--database DSN] [--storage DIR] [--deep] [--repair | --rebuild]",
+		Description: `Looks whether everything that the catalogue has is in the storage, with its
+size, and the other way round, beside the running server or without it. It
+prints what differs, a line each, and exits with 1 if something does that it has
+not mended.
+
+--deep reads all content and compares it with the digests. --repair mends what
+content proves of itself: a file that the tree does not show is shown again;
+content that is lost is taken from the tree if it is whole there, and its file
+is not counted as verified otherwise, so that it can be sent again; content that
+the catalogue does not know is catalogued if it is what its label says. Nothing
+that may be somebody's is removed.
+
+--rebuild makes a lost database anew from the storage, while no server runs. It
+reads all content. Clients' keys are not in the storage: invite each client
+again, fenc invite --rekey NAME.
+
+   fenc check --deep`,
+		Flags: serverFlags(
+			&cli.StringFlag{Name: "storage", Usage: "the server's storage, a `DIR` (FENC_STORAGE; default: files)"},
+			&cli.BoolFlag{Name: "deep", Usage: "read all content and compare digests"},
+			&cli.BoolFlag{Name: "repair", Usage: "mend what can be mended without guessing"},
+			&cli.BoolFlag{Name: "rebuild", Usage: "make a lost database anew from the storage"},
+		),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			if c.Bool("rebuild") && (c.Bool("repair") || c.Bool("deep")) {
+				return usagef("--rebuild reads and mends everything: give it alone")
+			}
+			settings, err := serverSettings(c, "storage")
+			if err != nil {
+				return err
+			}
+			a := audit{streams: s, settings: settings, options: check.Options{Deep: c.Bool("deep"), Repair: c.Bool("repair")}}
+			if !c.Bool("rebuild") {
+				return a.compare(c)
+			}
+			if err := a.rebuild(c.Context); err != nil {
+				return fmt.Errorf("check: %w", explainPermission(err))
+			}
+			return nil
+		},
+	}
+}
+
+// audit is one fenc check.
+type audit struct {
+	streams  Streams
+	settings config.Server
+	options  check.Options
+}
+
+// compare checks beside whoever serves.
+func (a audit) compare(c *cli.Context) error {
+	store, err := storage.OpenBeside(a.settings.Storage)
+	if err != nil {
+		return fmt.Errorf("check: %w: name the server's with --storage, or with --config its server.toml", err)
+	}
+	served, err := storage.Served(a.settings.Storage)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	a.options.Alone = !served
+	err = beside(c, a.settings, model.Options{Beside: true, Fold: foldOf(store)}, func(catalogue *model.Catalogue) error {
+		return a.run(c.Context, catalogue, store)
+	})
+	return errors.Join(err, store.Close())
+}
+
+func foldOf(store *storage.Folder) func(string) string {
+	if store.Folds() {
+		return model.Fold
+	}
+	return nil
+}
+
+// rebuild makes the database under another name, and gives it its own when it is
+// complete.
+func (a audit) rebuild(ctx context.Context) error {
+	path := a.settings.Database
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return &usageError{fmt.Errorf("there is a database at %s: fenc check --repair mends it; move it away, with its -wal and -shm, to make it anew", path)}
+	}
+	store, err := storage.OpenBeside(a.settings.Storage) // not to make one where there is none
+	if err == nil {
+		err = store.Close()
+	}
+	if err == nil {
+		store, err = storage.OpenFolder(a.settings.Storage)
+	}
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	unfinished := path + ".rebuild"
+	for _, left := range []string{unfinished, unfinished + "-wal", unfinished + "-shm"} {
+		if err := os.Remove(left); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	catalogue, err := model.Open(unfinished, model.Options{Fold: foldOf(store)})
+	if err != nil {
+		return err
+	}
+	a.options.Repair, a.options.Alone = true, true
+	var differs *differsError
+	err = a.run(ctx, catalogue, store)
+	if closed := catalogue.Close(); closed != nil || err != nil && !errors.As(err, &differs) {
+		return errors.Join(err, closed)
+	}
+	if err := os.Rename(unfinished, path); err != nil {
+		return errors.Join(err, fmt.Errorf("the new database is at %s", unfinished))
+	}
+	fmt.Fprintf(a.streams.Out, "database made anew: %s\nclients have no keys in it: invite each again with fenc invite --rekey NAME\n", path)
+	return err
+}
+
+// differsError: something differs that was not mended.
+type differsError struct{ left int64 }
+
+func (e *differsError) Error() string {
+	if e.left == 1 {
+		return "1 difference is left"
+	}
+	return fmt.Sprintf("%d differences are left", e.left)
+}
+
+// run prints what differs, and returns a *differsError if something stays.
+func (a audit) run(ctx context.Context, catalogue *model.Catalogue, store *storage.Folder) error {
+	a.options.Report = func(f check.Finding) {
+		what := f.Path
+		if what == "" {
+			what = f.Object
+		}
+		line := fmt.Sprintf("%s: %s", wire.Printable(what), f.Text)
+		switch {
+		case f.Mended != "":
+			line += "; mended: " + f.Mended
+		case f.Remedy != "":
+			line += "; " + f.Remedy
+		}
+		fmt.Fprintln(a.streams.Out, line)
+	}
+	if out, ok := a.streams.Err.(*os.File); ok && term.IsTerminal(int(out.Fd())) && (a.options.Deep || a.options.Repair) {
+		bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("reading"),
+			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(200*time.Millisecond))
+		if total, err := totalBytes(catalogue); err == nil && a.options.Deep {
+			bar.ChangeMax64(total)
+		}
+		a.options.Progress = func(n int64) { bar.Add64(n) }
+		defer bar.Finish()
+	}
+	sum, err := check.Run(ctx, catalogue, store, a.options)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.streams.Out, "%d files of %d bytes, %d objects: %d differences, %d mended\n", sum.Files, sum.Bytes, sum.Objects, sum.Findings, sum.Mended)
+	if left := sum.Findings - sum.Mended; left > 0 {
+		return &differsError{left}
+	}
+	return nil
+}
+
+func totalBytes(catalogue *model.Catalogue) (total int64, err error) {
+	clients, err := catalogue.Clients()
+	for _, k := range clients {
+		total += k.Bytes
+	}
+	return total, err
+}
