@@ -219,14 +219,17 @@ func TestLostDatabaseIsMadeAnew(t *testing.T) {
 	a := newAudited(t, 30)
 	write(t, filepath.Join(a.source, "tree", "large"), "another version")
 	a.send(t)
+	a.join(t, "--name", "ada")
+	fenc(t.Context(), nil, "clients", "revoke", "--config", a.config, "ada").want(t, 0)
 	before := fenc(t.Context(), nil, "files", "--config", a.config)
 	a.check(t, "--rebuild").want(t, 2, "there is a database at")
 	a.stop(t)
 	remove(t, filepath.Join(a.dir, "fenc.db"))
-	a.check(t, "--rebuild").want(t, 0, "database made anew", "fenc invite --rekey")
+	a.check(t, "--rebuild").want(t, 0, "database made anew")
 	a.check(t, "--deep").want(t, 0, " 0 differences")
 	fenc(t.Context(), nil, "files", "--config", a.config).want(t, 0, before.out)
-	fenc(t.Context(), nil, "clients", "--config", a.config).want(t, 0, "grace", "REVOKED")
+	fenc(t.Context(), nil, "clients", "--config", a.config).want(t, 0, "ada    REVOKED", "grace  ")
+	a.getsAll(t, serve(t, a.dir)) // by the key that it has
 }
 
 func TestLostDatabaseOfProtocol3IsMadeAnew(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"fenc/config"
 	"fenc/model"
 	"fenc/model/storage"
+	"fenc/modes/archive"
 	"fenc/modes/check"
 	"fenc/wire"
 )
@@ -37,8 +38,8 @@ the catalogue does not know is catalogued if it is what its label says. Nothing
 that may be somebody's is removed.
 
 --rebuild makes a lost database anew from the storage, while no server runs. It
-reads all content. Clients' keys are not in the storage: invite each client
-again, fenc invite --rekey NAME.
+reads all content. Open invites and uploads under way are lost; clients and their
+keys are taken from the storage.
 
    fenc check --deep`,
 		Flags: serverFlags(
@@ -131,14 +132,20 @@ func (a audit) rebuild(ctx context.Context) error {
 	}
 	a.options.Repair, a.options.Alone = true, true
 	var differs *differsError
-	err = a.run(ctx, catalogue, store)
+	enrolled, err := archive.Enrol(catalogue, store)
+	if err == nil {
+		err = a.run(ctx, catalogue, store)
+	}
 	if closed := catalogue.Close(); closed != nil || err != nil && !errors.As(err, &differs) {
 		return errors.Join(err, closed)
 	}
 	if err := os.Rename(unfinished, path); err != nil {
 		return errors.Join(err, fmt.Errorf("the new database is at %s", unfinished))
 	}
-	fmt.Fprintf(a.streams.Out, "database made anew: %s\nclients have no keys in it: invite each again with fenc invite --rekey NAME\n", path)
+	fmt.Fprintf(a.streams.Out, "database made anew: %s\n", path)
+	if !enrolled {
+		fmt.Fprintln(a.streams.Out, "clients have no keys in it: invite each again with fenc invite --rekey NAME")
+	}
 	return err
 }
 

@@ -48,6 +48,9 @@ type Archive struct {
 	live   map[model.ID]*Upload // that a session has open
 	proven map[model.ID]bool    // open uploads whose chunks this process has written or looked at
 
+	rosterMu sync.Mutex
+	roster   []byte // list of clients that the storage has
+
 	small  smallFiles
 	unpack unpacker
 }
@@ -221,13 +224,13 @@ func (a *Archive) show(f model.File) {
 	}
 }
 
-// Close unpacks what is packed, records that storage and catalogue agree, and
+// Close unpacks what is packed, notes the clients in the storage, records that storage and catalogue agree, and
 // closes both. No session may be left.
 func (a *Archive) Close() error {
 	a.small.once.Do(func() { close(a.small.stop) })
 	<-a.small.done
 	<-a.unpack.done
-	return errors.Join(a.markSettled(), a.Catalogue.Close(), a.store.Close())
+	return errors.Join(a.markSettled(), a.noteRoster(), a.Catalogue.Close(), a.store.Close())
 }
 
 // OpenFile opens the content of a verified file. It returns storage.ErrGone if it

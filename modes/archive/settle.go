@@ -235,7 +235,7 @@ func (a *Archive) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-seen.C:
-			err = a.Catalogue.FlushSeen()
+			err = errors.Join(a.Catalogue.FlushSeen(), a.noteRoster())
 		case <-sweep.C:
 			err = errors.Join(a.sweep(), a.expirePartials(), a.markSettled())
 		case <-probe.C:
