@@ -246,3 +246,15 @@ func TestLostDatabaseOfProtocol3IsMadeAnew(t *testing.T) {
 	fenc(t.Context(), nil, "files", "--config", config).want(t, 0, before.out)
 	fenc(t.Context(), nil, "check", "--config", config, "--deep").want(t, 0)
 }
+
+// Options before a subcommand are not dropped: the change would reach another
+// catalogue.
+func TestOptionsBeforeTheSubcommandCount(t *testing.T) {
+	t.Parallel()
+	d := serveInvited(t, t.TempDir())
+	d.join(t, "--name", "grace")
+	config, database := filepath.Join(d.dir, "server.toml"), filepath.Join(d.dir, "fenc.db")
+	fenc(t.Context(), nil, "clients", "--config", config, "rights", "grace", "read").want(t, 0, "rights read")
+	fenc(t.Context(), nil, "clients", "--database", database, "rights", "grace", "send").want(t, 0, "rights send")
+	fenc(t.Context(), nil, "clients", "--config", "elsewhere.toml", "rights", "--config", config, "grace", "none").want(t, 0, "rights none")
+}

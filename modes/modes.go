@@ -188,12 +188,23 @@ func noArguments(c *cli.Context) error {
 // overridden sets each key whose flag was given.
 func overridden(c *cli.Context, override func(key string, text ...string) error, keys ...string) error {
 	for _, key := range keys {
-		if c.IsSet(key) {
-			text := c.Value(key)
+		if at, set := given(c, key); set {
+			text := at.Value(key)
 			if err := override(strings.ReplaceAll(key, "-", "_"), fmt.Sprint(text)); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// given finds the command in whose options the key stands: a command's own, or
+// those before it, as in fenc clients --config FILE revoke NAME.
+func given(c *cli.Context, key string) (at *cli.Context, set bool) {
+	for _, at := range c.Lineage() {
+		if at.IsSet(key) {
+			return at, true
+		}
+	}
+	return c, false
 }

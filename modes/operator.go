@@ -22,7 +22,8 @@ func serverFlags(more ...cli.Flag) []cli.Flag {
 
 // serverSettings reads the settings of the server that the command is about.
 func serverSettings(c *cli.Context, keys ...string) (config.Server, error) {
-	settings, _, err := config.LoadServer(c.String("config"))
+	at, _ := given(c, "config")
+	settings, _, err := config.LoadServer(at.String("config"))
 	if err == nil {
 		err = overridden(c, settings.Override, append(keys, "database")...)
 	}
