@@ -2,6 +2,7 @@ package model
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -76,14 +77,14 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-func TestOneOfTwoKeysGetsTheInvite(t *testing.T) {
+func TestInviteOnceUnderRace(t *testing.T) {
 	t.Parallel()
 	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
 	invite(t, c, Invite{TokenHash: Hash{9}, Rights: AllRights, ExpiresAt: Time{time.Now().Add(time.Hour)}})
 	var all sync.WaitGroup
-	results := make([]error, 16)
+	results := make([]error, 200)
 	for i := range results {
-		all.Go(func() { _, _, results[i] = admit(c, byte(i+1), string(rune('a'+i)), Hash{9}, RegistrationInvite) })
+		all.Go(func() { _, _, results[i] = admit(c, byte(i+1), fmt.Sprint("name ", i), Hash{9}, RegistrationInvite) })
 	}
 	all.Wait()
 	admitted := 0
