@@ -9,19 +9,22 @@ import (
 	"os"
 )
 
-const noteFile = private + "/note-" // and its name
+const (
+	noteFile = private + "/note-"     // and its name
+	noteTemp = private + "/note.part" // what a crash leaves of a note half written
+)
 
 // PutNote keeps text in the storage under a name of plain letters, in place of
-// what the name had: after a crash it is the one or the other, whole.
+// what the name had: after a crash it is the one or the other, whole. One note
+// is put at a time.
 func (f *Folder) PutNote(name string, text []byte) error {
-	temp := noteFile + name + ".part"
-	file, err := f.fs.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, objectMode)
+	file, err := f.fs.OpenFile(noteTemp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, objectMode)
 	if err == nil {
 		_, err = file.WriteAt(text, 0)
 		err = errors.Join(err, file.Sync(), file.Close())
 	}
 	if err == nil {
-		err = f.fs.Rename(temp, noteFile+name)
+		err = f.fs.Rename(noteTemp, noteFile+name)
 	}
 	if err == nil {
 		err = f.fs.SyncDir(private)

@@ -161,6 +161,7 @@ func (f *Folder) layOut() error {
 	if err := f.findLabels(); err != nil {
 		return err
 	}
+	f.fs.Remove(noteTemp)
 	link := linkFile + "probe"
 	f.fs.Remove(link)
 	f.hardlink = f.fs.Link(probeFile, link) == nil
