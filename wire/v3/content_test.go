@@ -85,14 +85,31 @@ func reference(key SessionKey, plain []byte) []byte {
 
 func TestDecryptInPieces(t *testing.T) {
 	t.Parallel()
-	key, plain := NewSessionKey(), pattern(1000)
-	content := encrypt(key, plain)
-	d := NewDecrypter(key)
-	for at := 0; at < len(content); at += 48 {
-		d.Blocks(content[at:min(len(content), at+48)])
+	const n = 5*decryptStride + 1000
+	key, plain := NewSessionKey(), pattern(n)
+	for _, piece := range []int{16, 48, decryptStride - 16, decryptStride, decryptStride + 16, 3*decryptStride + 48, n + 16} {
+		content := reference(key, plain)
+		d := NewDecrypter(key)
+		for at := 0; at < len(content); at += piece {
+			d.Blocks(content[at:min(len(content), at+piece)])
+		}
+		if !bytes.Equal(content[:n], plain) {
+			t.Errorf("other bytes came back in pieces of %d", piece)
+		}
 	}
-	if !bytes.Equal(content[:1000], plain) {
-		t.Error("other bytes came back")
+}
+
+func TestDecryptWholeBlocksOnly(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 15, 17, decryptStride + 1} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%d bytes were decrypted", n)
+				}
+			}()
+			NewDecrypter(SessionKey{}).Blocks(make([]byte, n, n+BlockSize))
+		}()
 	}
 }
 

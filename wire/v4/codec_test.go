@@ -207,6 +207,11 @@ func FuzzReader(f *testing.F) {
 		all = Append(all, message(r, code, 1))
 	}
 	f.Add(all)
+	for _, k := range generateKit() {
+		if kind := k.value("kind"); kind == "frame" || kind == "conversation" {
+			f.Add(k.body)
+		}
+	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		reader := NewReader(bytes.NewReader(stream))
 		for {
@@ -235,6 +240,27 @@ func FuzzInvite(f *testing.F) {
 		}
 		if again, err := ParseInvite(in.Line()); err != nil || again != in {
 			t.Fatalf("%q: reads as %v, which is written as %q, which reads as %v, %v", line, in, in.Line(), again, err)
+		}
+	})
+}
+
+func FuzzFingerprint(f *testing.F) {
+	f.Add(Fingerprint{1, 2, 250}.String())
+	f.Add("SHA256:" + strings.Repeat("A", 42) + "B")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, err := ParseFingerprint(text); err == nil && got.String() != text {
+			t.Fatalf("%q reads as %s", text, got)
+		}
+	})
+}
+
+func FuzzCertificate(f *testing.F) {
+	for _, id := range []byte{0, 1, 200} {
+		f.Add(kitIdentity(id).held().certificate.Certificate[0])
+	}
+	f.Fuzz(func(t *testing.T, der []byte) {
+		if _, err := certified(der); err == nil && len(der) > maxCertificate {
+			t.Fatalf("%d bytes are taken", len(der))
 		}
 	})
 }

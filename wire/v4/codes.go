@@ -93,6 +93,8 @@ const (
 	ReasonWriteFailed Reason = 34 // the content could not be stored
 	ReasonUnavailable Reason = 35 // the catalogue takes nothing for now
 	ReasonBadDigest   Reason = 36 // a whole file's content has another digest than its frame says
+	ReasonGateRefused Reason = 37 // the operator's gate says that this content may not become a file
+	ReasonGateSilent  Reason = 38 // the operator's gate was not available
 )
 
 // Again reports whether the same request may succeed later without anybody
@@ -100,7 +102,7 @@ const (
 func (r Reason) Again() bool {
 	switch r {
 	case ReasonTooMany, ReasonStopping, ReasonFault, ReasonSilence,
-		ReasonNoSpace, ReasonDegraded, ReasonOfferAgain, ReasonWriteFailed, ReasonUnavailable, ReasonBadDigest:
+		ReasonNoSpace, ReasonDegraded, ReasonOfferAgain, ReasonWriteFailed, ReasonUnavailable, ReasonBadDigest, ReasonGateSilent:
 		return true
 	}
 	return false

@@ -37,7 +37,7 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 		return Fingerprint{}, fmt.Errorf("fingerprint %q: want SHA256: and 43 characters, as fenc serve logs it", s)
 	}
 	raw, err := base64.RawStdEncoding.Strict().DecodeString(text)
-	if err != nil || len(raw) != len(Fingerprint{}) {
+	if err != nil || len(raw) != len(Fingerprint{}) || strings.ContainsAny(text, "\r\n") { // which base64 would pass over
 		return Fingerprint{}, fmt.Errorf("fingerprint %q: want SHA256: and 43 characters of base64", s)
 	}
 	return Fingerprint(raw), nil

@@ -80,8 +80,8 @@ func ParseInvite(line string) (Invite, error) {
 	}
 	data, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	want := len(Fingerprint{}) + len(Token{}) + checkLen
-	if err != nil || len(data) != want {
-		return Invite{}, fmt.Errorf("%w: it was cut short or mistyped; copy the whole line", ErrInvite)
+	if err != nil || len(data) != want || strings.ContainsAny(encoded, "\r\n") { // which base64 would pass over
+		return Invite{}, fmt.Errorf("%w: it was cut short or mistyped", ErrInvite)
 	}
 	if at := strings.LastIndexByte(address, ':'); at >= 0 {
 		address = net.JoinHostPort(address[:at], address[at+1:])
@@ -90,7 +90,7 @@ func ParseInvite(line string) (Invite, error) {
 	rest := data[copy(i.Server[:], data):]
 	copy(i.Token[:], rest)
 	if body := data[:want-checkLen]; string(i.check(body)) != string(data[want-checkLen:]) {
-		return Invite{}, fmt.Errorf("%w: it was mistyped (its checksum differs); copy the whole line", ErrInvite)
+		return Invite{}, fmt.Errorf("%w: it was mistyped (its checksum differs)", ErrInvite)
 	}
 	return i, nil
 }

@@ -104,6 +104,9 @@ func Peer(cs tls.ConnectionState) (Fingerprint, []byte, error) {
 	if !ok {
 		return Fingerprint{}, nil, fmt.Errorf("a key of the kind %s, want Ed25519", cs.PeerCertificates[0].PublicKeyAlgorithm)
 	}
+	if weak(key) {
+		return Fingerprint{}, nil, errors.New("a weak key: anybody can sign by it")
+	}
 	der := publicKey(key)
 	return sha256.Sum256(der), der, nil
 }
