@@ -12,6 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,15 +26,22 @@ import (
 )
 
 // binary builds fenc once for all tests that need real signals, a real
-// environment or a working directory of their own.
+// environment or a working directory of their own. It has the race detector where the
+// tests have it.
 var binary = sync.OnceValues(func() (string, error) {
 	runtime.KeepAlive(main) // else the cache of test results would not notice that it has changed
 	path := filepath.Join(filepath.Dir(os.Getenv("XDG_CONFIG_HOME")), "fenc")
-	build := exec.Command("go", "build", "-o", path, ".")
+	build := exec.Command("go", "build", "-race="+strconv.FormatBool(raceDetector()), "-o", path, ".")
 	build.Dir = sourceDir
 	out, err := build.CombinedOutput()
 	return path, errors.Join(err, textError(out))
 })
+
+// raceDetector reports whether this is go test -race.
+func raceDetector() bool {
+	about, _ := debug.ReadBuildInfo()
+	return about != nil && slices.Contains(about.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
 
 func textError(text []byte) error {
 	if len(text) == 0 {
@@ -72,7 +82,10 @@ func startCommand(t *testing.T, dir string, env []string, command *exec.Cmd) *ch
 	}()
 	t.Cleanup(func() {
 		c.Process.Kill()
-		<-c.ended
+		c.await(t)
+		if said := c.log.String(); strings.Contains(said, "WARNING: DATA RACE") {
+			t.Errorf("%s has a race; it said:\n%s", c.Args, said)
+		}
 	})
 	return c
 }
@@ -85,14 +98,26 @@ func (c *child) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// result waits for the end.
-func (c *child) result(t *testing.T) result {
+// await waits for the end. A child that does not come to it says where it stands.
+func (c *child) await(t *testing.T) {
 	t.Helper()
 	select {
 	case <-c.ended:
+		return
 	case <-time.After(patience):
-		t.Fatalf("%s does not end; it said:\n%s%s", c.Args, c.out, c.log)
 	}
+	c.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-c.ended:
+	case <-time.After(patience / 6):
+	}
+	t.Fatalf("%s does not end; it said:\n%s%s", c.Args, c.out, c.log)
+}
+
+// result waits for the end.
+func (c *child) result(t *testing.T) result {
+	t.Helper()
+	c.await(t)
 	return result{c.ProcessState.ExitCode(), c.out.String(), c.log.String()}
 }
 
@@ -235,7 +260,7 @@ func TestSIGTERMInTheMiddleOfAnUploadFinishesIt(t *testing.T) {
 	catalogue, err := model.Open(filepath.Join(dir, "fenc.db"), model.Options{})
 	must(err)
 	defer catalogue.Close()
-	if f, ok := catalogue.File(model.ID(id), "big"); !ok || !f.Verified || f.Checksum != sum {
+	if f, ok, _ := catalogue.File(model.ID(id), "big"); !ok || !f.Verified || f.Checksum != sum {
 		t.Errorf("row: got %+v, %t, want verified with checksum %08x", f, ok, sum)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -53,13 +54,19 @@ func (a *audited) file(t *testing.T, name string) model.File {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, f := range c.Files() {
-		if f.File.FileName == "tree/"+name {
-			return f.File
+	var found model.File
+	err = c.EachFile("", func(page []model.File) error {
+		for _, f := range page {
+			if f.FileName == "tree/"+name {
+				found = f
+			}
 		}
+		return nil
+	})
+	if err != nil || found.ID == 0 {
+		t.Fatalf("no file tree/%s: %v", name, err)
 	}
-	t.Fatalf("no file tree/%s", name)
-	return model.File{}
+	return found
 }
 
 // places returns where the object and the view of tree/NAME are.
@@ -227,7 +234,7 @@ func TestLostDatabaseIsMadeAnew(t *testing.T) {
 	remove(t, filepath.Join(a.dir, "fenc.db"))
 	a.check(t, "--rebuild").want(t, 0, "database made anew")
 	a.check(t, "--deep").want(t, 0, " 0 differences")
-	fenc(t.Context(), nil, "files", "--config", a.config).want(t, 0, before.out)
+	wantSameFiles(t, before, fenc(t.Context(), nil, "files", "--config", a.config))
 	fenc(t.Context(), nil, "clients", "--config", a.config).want(t, 0, "ada    REVOKED", "grace  ")
 	a.getsAll(t, serve(t, a.dir)) // by the key that it has
 }
@@ -243,8 +250,29 @@ func TestLostDatabaseOfProtocol3IsMadeAnew(t *testing.T) {
 	before.want(t, 0, "three")
 	remove(t, filepath.Join(d.dir, "fenc.db"))
 	fenc(t.Context(), nil, "check", "--config", config, "--rebuild").want(t, 0)
-	fenc(t.Context(), nil, "files", "--config", config).want(t, 0, before.out)
+	wantSameFiles(t, before, fenc(t.Context(), nil, "files", "--config", config))
 	fenc(t.Context(), nil, "check", "--config", config, "--deep").want(t, 0)
+}
+
+// wantSameFiles compares what fenc files says before and after a database is made anew.
+// The times are then those of the labels, which are written before the rows.
+func wantSameFiles(t *testing.T, before, after result) {
+	t.Helper()
+	before.want(t, 0)
+	after.want(t, 0)
+	received := regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+	if got, want := received.ReplaceAllString(after.out, "TIME"), received.ReplaceAllString(before.out, "TIME"); got != want {
+		t.Fatalf("got\n%s\nwant\n%s", got, want)
+	}
+	rows, labels := received.FindAllString(before.out, -1), received.FindAllString(after.out, -1)
+	for i, row := range rows {
+		if labels[i] > row {
+			t.Errorf("a file of %s was received at %s", row, labels[i])
+		}
+	}
+	if len(rows) == 0 {
+		t.Errorf("no times in\n%s", before.out)
+	}
 }
 
 // Options before a subcommand are not dropped: the change would reach another

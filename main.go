@@ -25,7 +25,7 @@ func main() {
 
 // run is fenc with everything it touches passed in; it returns the exit status.
 func run(ctx context.Context, args []string, s modes.Streams) int {
-	err := modes.App(s).RunContext(ctx, args)
+	err := modes.Run(ctx, args, s)
 	if err != nil {
 		fmt.Fprintf(s.Err, "fenc: %v\n", err)
 	}

@@ -14,13 +14,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"fenc/config"
+	"fenc/config/need"
 	"fenc/model"
+	"fenc/model/postgrestest"
 	"fenc/modes"
 	"fenc/wire/v3"
 )
@@ -33,8 +36,11 @@ var sourceDir string
 // TestMain keeps the tests apart from the settings of whoever runs them: his
 // environment, his configuration directory, and files beside the source.
 func TestMain(m *testing.M) {
+	if step := os.Getenv(crashVariable); step != "" {
+		os.Exit(serveUntilCrash(step))
+	}
 	for _, v := range os.Environ() {
-		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "FENC_") {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "FENC_") && name != need.Variable {
 			os.Unsetenv(name)
 		}
 	}
@@ -46,13 +52,14 @@ func TestMain(m *testing.M) {
 	goCache, _ := exec.Command("go", "env", "GOCACHE").Output()
 	os.Setenv("GOCACHE", strings.TrimSpace(string(goCache))) // which is below the next one unless it is said
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+	os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
 	if sourceDir, err = os.Getwd(); err != nil {
 		panic(err)
 	}
 	if err := os.Chdir(dir); err != nil {
 		panic(err)
 	}
-	status := m.Run()
+	status := postgrestest.Main(m)
 	os.RemoveAll(dir)
 	os.Exit(status)
 }
@@ -111,8 +118,14 @@ type result struct {
 	out, errors string
 }
 
-// fenc runs fenc in this process to its end.
+// fenc runs fenc in this process to its end. Where it comes to none, the test binary
+// ends, and says what it was and where it stood.
 func fenc(ctx context.Context, stdin io.Reader, args ...string) result {
+	stuck := time.AfterFunc(5*patience, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("fenc %q does not end", args))
+	})
+	defer stuck.Stop()
 	var out, errors bytes.Buffer
 	status := run(ctx, append([]string{"fenc"}, args...), modes.Streams{In: stdin, Out: &out, Err: &errors})
 	return result{status, out.String(), errors.String()}
@@ -185,8 +198,32 @@ func client(t testing.TB, server, name string) (dir, settings string) {
 	return dir, write(t, filepath.Join(dir, "transfer.toml"), fmt.Sprintf("server = %q\nname = %q\nprotocol = 3\n", server, name))
 }
 
-// deadAddress is an address where nothing listens.
+// deadAddress is an address where nothing listens until the test ends: a connection has
+// its port, so that nobody else is given it.
 func deadAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		far.Close()
+	})
+	return conn.LocalAddr().String()
+}
+
+// freeAddress is an address where a process of the test's is to listen.
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -247,11 +284,11 @@ func wantStored(t *testing.T, d *daemon, owner, name, content string) {
 		t.Fatal(err)
 	}
 	defer catalogue.Close()
-	c, ok := catalogue.ClientNamed(owner)
+	c, ok, _ := catalogue.ClientNamed(owner)
 	if !ok {
 		t.Fatalf("the catalogue has no client %q", owner)
 	}
-	f, ok := catalogue.File(c.ID, name)
+	f, ok, _ := catalogue.File(c.ID, name)
 	if !ok || !f.Verified || f.Size != int64(len(content)) {
 		t.Errorf("row of %q: got %+v, %t, want %d bytes verified", name, f, ok, len(content))
 	}
@@ -410,28 +447,40 @@ func TestUsageMistakesSayTheRemedy(t *testing.T) {
 	bad := write(t, filepath.Join(dir, "transfer.toml"), "name = \"grace\"\nattemps = 3\n")
 	empty := write(t, filepath.Join(dir, "empty.toml"), "")
 	a := write(t, filepath.Join(dir, "a"), "")
+	servers := write(t, filepath.Join(dir, "server.toml"), "lisen = \":1\"\n")
 	for name, test := range map[string]struct {
 		args []string
 		want []string
 	}{
-		"unknown command":          {[]string{"snd"}, []string{`"snd"`, `Did you mean "send"?`, "fenc --help"}},
-		"unknown command, far off": {[]string{"xyzzy"}, []string{"fenc: no such command \"xyzzy\": fenc --help lists them\n"}},
-		"unknown option":           {[]string{"send", "--foo", a}, []string{"--foo", "fenc send --help"}},
-		"unknown option of none":   {[]string{"--foo"}, []string{"--foo", "fenc --help"}},
-		"option without its value": {[]string{"send", "--name"}, []string{"no value", "--name"}},
-		"option after FILE":        {[]string{"send", a, "--name", "x"}, []string{"options go before FILE", "--name", "./--name"}},
-		"nothing to send":          {[]string{"send", "--config", empty}, []string{"nothing to send", "FILE", "transfer.toml"}},
-		"unknown key":              {[]string{"send", "--config", bad, a}, []string{bad + ":2", "attemps", "did you mean `attempts`?"}},
-		"missing settings":         {[]string{"send", "--config", bad + "x", a}, []string{bad + "x"}},
-		"wrong address":            {[]string{"send", "--server", "nowhere", a}, []string{"--server", `"nowhere"`, "host:port"}},
-		"wrong protocol":           {[]string{"send", "--protocol", "5", a}, []string{"--protocol", "5", "write 3"}},
-		"serve with an argument":   {[]string{"serve", "files"}, []string{"serve takes no arguments", `"files"`}},
-		"serve at no address":      {[]string{"serve", "--listen", "1234"}, []string{"--listen", `"1234"`, "host:port"}},
-		"import without DIR":       {[]string{"import"}, []string{"import takes one DIR"}},
-		"import of nothing":        {[]string{"import", dir}, []string{dir, "no transfer.info, me.info or port.info"}},
-		"version with an argument": {[]string{"version", "x"}, []string{"version takes no arguments"}},
-		"name of a control char":   {[]string{"send", "--me", filepath.Join(dir, "no.toml"), "--name", "a\x1bb", a}, []string{"--name", "control character"}},
-		"name too long to be sent": {[]string{"send", "--protocol", "3", "--as", strings.Repeat("n", 256), a}, []string{"protocol 3 cannot carry this name", "--as"}},
+		"unknown command":            {[]string{"snd"}, []string{`"snd"`, `did you mean "fenc send"?`, "fenc --help"}},
+		"unknown command, far off":   {[]string{"xyzzy"}, []string{"fenc: no such command \"xyzzy\": fenc --help lists them\n"}},
+		"unknown option":             {[]string{"send", "--foo", a}, []string{"--foo", "fenc send --help"}},
+		"unknown option of none":     {[]string{"--foo"}, []string{"--foo", "fenc --help"}},
+		"option without its value":   {[]string{"send", "--name"}, []string{"no value", "--name"}},
+		"option with a slip":         {[]string{"send", a, "--exlude", "x"}, []string{"no such option --exlude: did you mean --exclude? fenc send --help"}},
+		"option before the command":  {[]string{"--server", "x", "send", a}, []string{"no such option --server: it is one of fenc send, "}},
+		"option without value, last": {[]string{"send", a, "--name"}, []string{"no value for the option --name"}},
+		"command by another word":    {[]string{"upload", a}, []string{`no such command "upload": did you mean "fenc send"?`}},
+		"command of a command":       {[]string{"clients", "rekye", "x"}, []string{`no such command "clients rekye": did you mean "fenc clients rekey"?`}},
+		"slip and an option":         {[]string{"sned", "--exclude", "x"}, []string{`no such command "sned": did you mean "fenc send"?`}},
+		"help of a slip":             {[]string{"help", "clients", "revok"}, []string{`did you mean "fenc clients revoke"?`}},
+		"key of the server's":        {[]string{"serve", "--config", servers}, []string{servers + ":1", "did you mean `listen`?"}},
+		"nothing to send":            {[]string{"send", "--config", empty}, []string{"nothing to send", "FILE", "transfer.toml"}},
+		"unknown key":                {[]string{"send", "--config", bad, a}, []string{bad + ":2", "attemps", "did you mean `attempts`?"}},
+		"missing settings":           {[]string{"send", "--config", bad + "x", a}, []string{bad + "x"}},
+		"wrong address":              {[]string{"send", "--server", "nowhere", a}, []string{"--server", `"nowhere"`, "host:port"}},
+		"wrong protocol":             {[]string{"send", "--protocol", "5", a}, []string{"--protocol", "5", "write 3"}},
+		"serve with an argument":     {[]string{"serve", "files"}, []string{"serve takes no arguments", `"files"`}},
+		"serve at no address":        {[]string{"serve", "--listen", "1234"}, []string{"--listen", `"1234"`, "host:port"}},
+		"invite for no duration":     {[]string{"invite", "--expires", "1x"}, []string{`--expires "1x": not a duration; write one from 1m to 8760h`}},
+		"invite for too long":        {[]string{"invite", "--expires", "9000h"}, []string{`--expires "9000h": write a duration from 1m to 8760h`}},
+		"invite with no size":        {[]string{"invite", "--quota", "10XB"}, []string{`--quota "10XB": not a size; write a number of bytes such as 10GiB`}},
+		"command with an argument":   {[]string{"invite", "list", "x"}, []string{`invite list takes no arguments, got "x": fenc invite list --help`}},
+		"import without DIR":         {[]string{"import"}, []string{"import takes one DIR"}},
+		"import of nothing":          {[]string{"import", dir}, []string{dir, "no transfer.info, me.info or port.info"}},
+		"version with an argument":   {[]string{"version", "x"}, []string{"version takes no arguments"}},
+		"name of a control char":     {[]string{"send", "--me", filepath.Join(dir, "no.toml"), "--name", "a\x1bb", a}, []string{"--name", "control character"}},
+		"name too long to be sent":   {[]string{"send", "--protocol", "3", "--as", strings.Repeat("n", 256), a}, []string{"protocol 3 cannot carry this name", "--as"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -530,7 +579,7 @@ func TestInterruptEndsTheTransfer(t *testing.T) {
 			io.WriteString(w, "some")
 			cancel()
 		}()
-		fenc(ctx, r, "send", "--config", settings, "-").want(t, 130, "interrupted while standard input was read", "fenc: send: interrupted: 1 of 1 files not verified\n")
+		fenc(ctx, r, "send", "--config", settings, "-").want(t, 130, "interrupted while standard input was read", "fenc: send: interrupted: 0 files verified")
 	})
 }
 

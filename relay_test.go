@@ -21,6 +21,10 @@ type relay struct {
 	at    int64  // sent bytes at which
 	event func() // happens, once
 	ends  sync.WaitGroup
+
+	carried int        // connections, guarded by mu
+	left    *sync.Cond // one of them has ended
+	live    []net.Conn
 }
 
 func newRelay(t testing.TB) *relay {
@@ -30,6 +34,7 @@ func newRelay(t testing.TB) *relay {
 		t.Fatal(err)
 	}
 	r := &relay{Listener: l}
+	r.left = sync.NewCond(&r.mu)
 	nowhere := deadAddress(t)
 	r.server.Store(&nowhere)
 	r.ends.Go(func() {
@@ -38,14 +43,36 @@ func newRelay(t testing.TB) *relay {
 			if err != nil {
 				return
 			}
-			r.ends.Go(func() { r.carry(c) })
+			r.count(1)
+			go func() {
+				defer r.count(-1)
+				r.carry(c)
+			}()
 		}
 	})
 	t.Cleanup(func() {
 		l.Close()
 		r.ends.Wait()
+		r.idle()
 	})
 	return r
+}
+
+func (r *relay) count(by int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.carried += by
+	r.left.Broadcast()
+}
+
+// idle waits until no connection is carried. Others may come meanwhile, which a
+// WaitGroup does not allow.
+func (r *relay) idle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.carried > 0 {
+		r.left.Wait()
+	}
 }
 
 func (r *relay) carry(client net.Conn) {
@@ -55,6 +82,9 @@ func (r *relay) carry(client net.Conn) {
 		return
 	}
 	defer server.Close()
+	r.mu.Lock()
+	r.live = append(r.live, client, server)
+	r.mu.Unlock()
 	var both sync.WaitGroup
 	both.Go(func() {
 		io.Copy(io.MultiWriter(server, r), client)
@@ -72,10 +102,13 @@ func (r *relay) carry(client net.Conn) {
 func (r *relay) Write(p []byte) (int, error) {
 	sent := r.sent.Add(int64(len(p)))
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.event != nil && sent >= r.at {
-		r.event()
-		r.event = nil
+	var event func()
+	if sent >= r.at {
+		event, r.event = r.event, nil
+	}
+	r.mu.Unlock()
+	if event != nil {
+		event() // which may hold up what clients send, and not what servers answer
 	}
 	return len(p), nil
 }
@@ -105,6 +138,16 @@ func (r *relay) cutBack(bytes int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cutAt = r.back.Load() + bytes
+}
+
+// cut cuts all connections now.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.live {
+		c.Close()
+	}
+	r.live = nil
 }
 
 // after has event happen when so many more bytes have been sent.

@@ -13,10 +13,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fenc/config/need"
 )
 
 var (
-	resumeKills = flag.Int("resume.kills", 20, "how many clients and servers TestKilledUploadsResume kills")
+	resumeKills = flag.Int("resume.kills", 0, "how many clients and servers TestKilledUploadsResume kills; 0: 20, with -short 4")
 	resumeSeed  = flag.Uint64("resume.seed", uint64(time.Now().UnixNano()), "what it draws the moments from")
 )
 
@@ -36,9 +38,9 @@ func TestKilledUploadsResume(t *testing.T) {
 	}
 	server := startServer()
 	source := rand.NewChaCha8([32]byte{byte(*resumeSeed)})
-	kills, lost, total := 0, int64(0), int64(0)
+	wanted, kills, lost, total := need.Rounds(*resumeKills, 20, 4), 0, int64(0), int64(0)
 	var client *child
-	for file := 0; kills < *resumeKills; file++ {
+	for file := 0; kills < wanted; file++ {
 		content := make([]byte, size)
 		source.Read(content)
 		name := fmt.Sprintf("big %d", file)
@@ -49,7 +51,7 @@ func TestKilledUploadsResume(t *testing.T) {
 				client = start(t, home, nil, "send", "--server", way.Addr().String(), "--name", "grace", "--accept-new", path)
 			}
 			reached := make(chan struct{})
-			if kills < *resumeKills {
+			if kills < wanted {
 				way.after(1<<20+random.Int64N(24<<20), func() { close(reached) })
 			}
 			select {
@@ -62,11 +64,11 @@ func TestKilledUploadsResume(t *testing.T) {
 				kills++
 				if random.IntN(2) == 0 {
 					client.signal(t, syscall.SIGKILL)
-					<-client.ended
+					client.await(t)
 					client = nil
 				} else {
 					server.signal(t, syscall.SIGKILL)
-					<-server.ended
+					server.await(t)
 					server = startServer()
 					lost++
 				}

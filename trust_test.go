@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func serveInvited(t testing.TB, dir string, more ...string) *daemon {
 func (d *daemon) operator(t testing.TB, args ...string) result {
 	t.Helper()
 	at := 1
-	if len(args) > 1 && (args[0] == "clients" || args[0] == "invite") && !strings.HasPrefix(args[1], "-") {
+	if len(args) > 1 && slices.Contains([]string{"clients", "invite", "files", "events"}, args[0]) && !strings.HasPrefix(args[1], "-") {
 		at = 2
 	}
 	full := append(append(append([]string{}, args[:at]...), "--config", filepath.Join(d.dir, "server.toml")), args[at:]...)
@@ -111,6 +112,7 @@ func TestInviteJoinSend(t *testing.T) {
 		fenc(t.Context(), nil, "clients", "remove", "ada").want(t, 2, "revoke")
 		fenc(t.Context(), nil, "clients", "--database", filepath.Join(t.TempDir(), "none.db")).want(t, 1, "no such file", "--database")
 		d.operator(t, "clients", "quota", "grace").want(t, 2, "clients quota takes NAME SIZE")
+		d.operator(t, "clients", "quota", "grace", "10XB").want(t, 2, `"10XB": not a size; write a number of bytes such as 10GiB`)
 		d.operator(t, "clients", "revoke", "nobody").want(t, 1, `no client is called "nobody"`)
 	})
 	d.stop(t)

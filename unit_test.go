@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fenc/config/need"
 )
 
 // unit is what examples/fenc.service says, by key: of a key that stands there twice,
@@ -28,7 +30,8 @@ func TestUnitFitsTheServer(t *testing.T) {
 	t.Parallel()
 	u := unit(t)
 	for key, want := range map[string]string{
-		"Type": "exec", "User": "fenc", "StateDirectory": "fenc", "WorkingDirectory": "/var/lib/fenc", "UMask": "0077",
+		"Type": "notify", "WatchdogSec": "60s", "TimeoutStartSec": "infinity", "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+		"ExecReload": "/usr/local/bin/fenc reload --config /etc/fenc/server.toml", "User": "fenc", "StateDirectory": "fenc", "WorkingDirectory": "/var/lib/fenc", "UMask": "0077",
 		"MemoryMax": "1G", "LimitCORE": "0", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "CapabilityBoundingSet": "",
 		"RestartPreventExitStatus": "2", "ExecStart": "/usr/local/bin/fenc serve --config /etc/fenc/server.toml",
 	} {
@@ -53,10 +56,7 @@ func TestUnitFitsTheServer(t *testing.T) {
 // systemd itself judges the unit, where it is there to do so.
 func TestUnitIsHardened(t *testing.T) {
 	t.Parallel()
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip(err)
-	}
+	analyze := need.Program(t, "systemd", "systemd-analyze")
 	about, _ := exec.Command(analyze, "--version").Output()
 	version := regexp.MustCompile(`^systemd (\d+)`).FindSubmatch(about)
 	if version == nil {
@@ -71,11 +71,13 @@ func TestUnitIsHardened(t *testing.T) {
 	}
 
 	// Its program need not be installed here.
-	path := filepath.Join(t.TempDir(), "fenc.service")
+	dir := t.TempDir()
+	path, socket := filepath.Join(dir, "fenc.service"), filepath.Join(dir, "fenc.socket")
 	write(t, path, strings.ReplaceAll(readFile(t, file), "/usr/local/bin/fenc", os.Args[0]))
-	out, _ := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput() // also judges what is installed around it
+	write(t, socket, readFile(t, filepath.Join(sourceDir, "examples", "fenc.socket")))
+	out, _ := exec.Command(analyze, "verify", "--man=no", path, socket).CombinedOutput() // also judges what is installed around them
 	for _, line := range strings.Split(string(out), "\n") {
-		if strings.Contains(line, "fenc.service") && !strings.Contains(line, "Failed to create ") {
+		if (strings.Contains(line, "fenc.service") || strings.Contains(line, "fenc.socket")) && !strings.Contains(line, "Failed to create ") {
 			t.Errorf("systemd-analyze verify: %s", line)
 		}
 	}

@@ -31,7 +31,7 @@ const (
 // key is one setting of a struct: its TOML name and the field that holds it.
 type key struct {
 	name  string
-	kind  string // "path", "source", "dsn", "texts" or none of them
+	kind  string // "path", "source", "command", "dsn", "storage", "texts", "table", "tables" or none of them
 	field reflect.Value
 }
 
@@ -83,6 +83,12 @@ func (k key) assign(raw any) error {
 		default:
 			return wrongType(raw, "a duration in quotes")
 		}
+	case *Bandwidth:
+		text, ok := raw.(string)
+		if !ok {
+			return wrongType(raw, "a rate in quotes")
+		}
+		return p.UnmarshalText([]byte(text))
 	case *bool:
 		return assignAs(p, raw, "true or false")
 	case *[]string:
@@ -120,6 +126,8 @@ func (k key) assignText(texts []string) error {
 	case *Size:
 		return p.UnmarshalText([]byte(texts[0]))
 	case *Duration:
+		return p.UnmarshalText([]byte(texts[0]))
+	case *Bandwidth:
 		return p.UnmarshalText([]byte(texts[0]))
 	case *bool:
 		if texts[0] != "true" && texts[0] != "false" {
@@ -194,6 +202,17 @@ func (k key) resolve(dir string) {
 				}
 			}
 		}
+	case "command": // a program that is named by a path; one by its name alone is looked for in PATH
+		if p := *k.field.Addr().Interface().(*[]string); len(p) > 0 && filepath.Base(p[0]) != p[0] {
+			if p[0] = resolve(dir, p[0]); filepath.Base(p[0]) == p[0] {
+				p[0] = "." + string(filepath.Separator) + p[0] // still a path
+			}
+		}
+	case "storage":
+		p := k.field.Addr().Interface().(*string)
+		if schemeOf(*p) == "" {
+			*p = resolve(dir, *p)
+		}
 	case "dsn":
 		p := k.field.Addr().Interface().(*string)
 		if !strings.Contains(*p, "://") && !strings.Contains(*p, ":memory:") && !strings.HasPrefix(*p, "file:") {
@@ -215,6 +234,7 @@ type document struct {
 	secret bool // quote nothing of it
 	values map[string]any
 	lines  map[string]int
+	tables map[string][]*document // of the keys that tables are given for
 }
 
 // parse reads TOML that may hold the given keys.
@@ -236,15 +256,31 @@ func parse(path string, data []byte, keys []key) (*document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if err := doc.take(md, prims, text); err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if !k.isTables() {
+			continue
+		}
+		if err := doc.takeTables(md, prims, text, k, keys); err != nil {
+			return nil, err
+		}
+	}
+	return doc, doc.checkKnown(keys)
+}
+
+// take notes values and where they stand.
+func (d *document) take(md toml.MetaData, prims map[string]toml.Primitive, text string) error {
 	for name, prim := range prims {
 		var v any
 		if err := md.PrimitiveDecode(prim, &v); err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", path, name, err)
+			return fmt.Errorf("%s: %s: %w", d.path, name, err)
 		}
-		doc.values[name] = v
-		doc.lines[name] = locate(md, prim, text)
+		d.values[name] = v
+		d.lines[name] = locate(md, prim, text)
 	}
-	return doc, doc.checkKnown(keys)
+	return nil
 }
 
 func checkUTF8(path string, data []byte) error {
@@ -321,7 +357,7 @@ func (d *document) checkKnown(keys []key) error {
 		return nil
 	}
 	remedy := "the keys are " + strings.Join(names, ", ")
-	if near := nearest(unknown, names); near != "" {
+	if near := Nearest(unknown, names); near != "" {
 		remedy = "did you mean `" + near + "`?"
 	}
 	switch d.values[unknown].(type) {
@@ -332,15 +368,16 @@ func (d *document) checkKnown(keys []key) error {
 	return fmt.Errorf("%s: unknown key; %s", d.where(unknown), remedy)
 }
 
-// nearest returns the known key that name is most likely a slip for, or "".
-func nearest(name string, known []string) string {
+// Nearest returns the known name that name is most likely a slip for, or "". Case
+// does not count, and "-" and "_" are the same.
+func Nearest(name string, known []string) string {
 	if len(name) > 2*maxShown { // no slip, and comparing takes its time
 		return ""
 	}
-	name = strings.ReplaceAll(strings.ToLower(name), "-", "_")
+	plain := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
 	best, far := "", 1+max(2, len(name)/3)
 	for _, k := range known {
-		if d := smetrics.WagnerFischer(name, k, 1, 1, 1); d < far && d < len(k) {
+		if d := smetrics.WagnerFischer(plain(name), plain(k), 1, 1, 1); d < far && d < len(k) {
 			best, far = k, d
 		}
 	}
@@ -355,11 +392,17 @@ func (d *document) fill(keys []key, from *origins) error {
 		if !ok {
 			continue
 		}
+		if k.isTables() {
+			if err := k.fillTables(d.tables[k.name]); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := k.assign(raw); err != nil {
 			return complaint(d.where(k.name), k.name, err)
 		}
 		k.resolve(filepath.Dir(d.path))
-		from.note(k.name, origin{where: d.where(k.name), dir: filepath.Dir(d.path)})
+		from.note(k.name, origin{short: fmt.Sprintf("%s:%d", d.path, d.lines[k.name]), where: d.where(k.name), dir: filepath.Dir(d.path)})
 	}
 	return nil
 }
@@ -417,7 +460,7 @@ func readFile(path string, secret bool) ([]byte, error) {
 		return nil, fmt.Errorf("%s: a directory; name a file", path)
 	case secret && !mode.IsRegular():
 		return nil, fmt.Errorf("%s: not a regular file; name one", path)
-	case secret && runtime.GOOS != "windows" && mode.Perm()&0o077 != 0:
+	case secret && runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 && !isCredential(path):
 		return nil, fmt.Errorf("%s: mode %#o lets others at the private key; run: chmod 600 %s", path, mode.Perm(), path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
@@ -430,16 +473,33 @@ func readFile(path string, secret bool) ([]byte, error) {
 	return data, nil
 }
 
+// credentialsDirectory is the variable by which systemd tells a service where its
+// credentials are.
+const credentialsDirectory = "CREDENTIALS_DIRECTORY"
+
+// isCredential reports whether path is one of systemd's credentials. Their folder is
+// the service's alone, and their mode shows rights to the group where systemd has
+// given the user access by an ACL.
+func isCredential(path string) bool {
+	dir := os.Getenv(credentialsDirectory)
+	info, err := os.Stat(dir)
+	return err == nil && info.Mode().Perm()&0o022 == 0 && filepath.IsAbs(dir) && filepath.Dir(path) == filepath.Clean(dir)
+}
+
 // shown returns a value as an error quotes it: as TOML writes it, cut short.
 func shown(v any) string {
 	switch v := v.(type) {
 	case string:
+		if isPostgres(v) { // a password may be in it
+			scheme, _, _ := strings.Cut(v, "://")
+			return strconv.Quote(scheme + "://…")
+		}
 		return strconv.Quote(cut(v, maxShown))
 	case []string:
 		return shown(toAny(v))
 	case []int:
 		return shown(toAny(v))
-	case Size, Duration:
+	case Size, Duration, Bandwidth:
 		return strconv.Quote(fmt.Sprint(v))
 	case []any:
 		var b strings.Builder

@@ -6,8 +6,9 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// setServerKey returns the text of a sound transfer.toml, which has no tables,
-// with keys in the place of the value of server_key, or below all else.
+// setServerKey returns the text of a sound transfer.toml with keys in the place of
+// the value of server_key or, where there is none, above the first table or below
+// all else.
 func setServerKey(text string, keys []string) string {
 	eol := "\n"
 	if i := strings.IndexByte(text, '\n'); i > 0 && text[i-1] == '\r' {
@@ -17,6 +18,10 @@ func setServerKey(text string, keys []string) string {
 	for s := (scanner{text: text, at: mark}); s.toKey(); {
 		line := max(mark, 1+strings.LastIndexByte(text[:s.at], '\n'))
 		start := s.at
+		if s.sees("[") {
+			above := aboveComments(text[:line], mark)
+			return text[:above] + strings.ReplaceAll(pinComment, "\n", eol) + "server_key = " + pinValue(keys) + eol + eol + text[above:]
+		}
 		s.skipTo('=')
 		name := text[start:s.at]
 		s.at++
@@ -39,6 +44,18 @@ func setServerKey(text string, keys []string) string {
 		text += eol
 	}
 	return text + strings.ReplaceAll(pinComment, "\n", eol) + "server_key = " + pinValue(keys) + eol
+}
+
+// aboveComments returns the offset of the line that the comments right at the end of
+// text begin with.
+func aboveComments(text string, mark int) int {
+	for {
+		line := max(mark, 1+strings.LastIndexByte(strings.TrimSuffix(text, "\n"), '\n'))
+		if line == len(text) || !strings.HasPrefix(strings.TrimLeft(text[line:], " \t"), "#") {
+			return len(text)
+		}
+		text = text[:line]
+	}
 }
 
 // isServerKey tells whether a key as it stands in a file, perhaps in quotes, is

@@ -26,9 +26,14 @@ type Lookup struct {
 }
 
 // System returns the lookup of this process: the working directory, then fenc
-// in the user's configuration directory, and the environment.
+// in the user's configuration directory, and the environment. What a hook finds in
+// its environment tells of its event, FENC_NAME for one, and is no setting of a
+// fenc that it runs.
 func System() Lookup {
 	l := Lookup{WorkDir: ".", Getenv: os.Getenv}
+	if os.Getenv("FENC_EVENT") != "" {
+		l.Getenv = nil
+	}
 	if dir, err := os.UserConfigDir(); err == nil {
 		l.ConfigDir = filepath.Join(dir, "fenc")
 	}
@@ -69,6 +74,10 @@ func LoadMe(path string) (Me, error) { return System().LoadMe(path) }
 func (l Lookup) LoadServer(path string) (Server, Source, error) {
 	c := DefaultServer()
 	src, err := l.load(path, ServerFile, &c, &c.origins)
+	if key, ok := l.Credential(ServerKeyName); ok && c.Key == "" && err == nil {
+		c.Key = key
+		c.note("key", origin{short: "$" + credentialsDirectory, where: "the credential " + key})
+	}
 	return c, src, err
 }
 
@@ -94,13 +103,16 @@ func (l Lookup) LoadMe(path string) (Me, error) {
 }
 
 // MePath returns the path of the identity file and whether there is one: named
-// itself if it is not empty, else the first me.toml in the working directory,
+// itself if it is not empty, else a credential of systemd's, else the first me.toml in the working directory,
 // beside the transfer.toml that was used, and in the configuration directory.
 // Where none exists yet, path is where to create it: beside that transfer.toml
 // or, without one, in the working directory.
 func (l Lookup) MePath(named string, used Source) (path string, exists bool) {
 	if named != "" {
 		return named, isThere(named)
+	}
+	if path, ok := l.Credential(MeFileName); ok {
+		return path, true
 	}
 	here := filepath.Join(l.WorkDir, MeFileName)
 	beside := here
@@ -116,6 +128,26 @@ func (l Lookup) MePath(named string, used Source) (path string, exists bool) {
 		return found, true
 	}
 	return beside, false
+}
+
+// ServerKeyName and InviteName are what credentials are called, besides MeFileName.
+const (
+	ServerKeyName = "server.key"
+	InviteName    = "invite"
+)
+
+// Credential returns the path of a secret that systemd hands to a service
+// (LoadCredential= of its unit, systemd.exec(5)), and whether there is one.
+func (l Lookup) Credential(name string) (path string, ok bool) {
+	if l.Getenv == nil {
+		return "", false
+	}
+	dir := l.Getenv(credentialsDirectory)
+	if !filepath.IsAbs(dir) {
+		return "", false
+	}
+	path = filepath.Join(dir, name)
+	return path, isThere(path)
 }
 
 // find returns the path of the file called name in the first directory that
@@ -166,10 +198,20 @@ func (l Lookup) load(path, name string, c any, from *origins) (Source, error) {
 	if l.Getenv == nil {
 		return src, nil
 	}
+	return src, l.environment("FENC_", keys, from)
+}
+
+// environment sets the keys that the environment has a variable for.
+func (l Lookup) environment(prefix string, keys []key, from *origins) error {
 	for _, k := range keys {
-		variable := "FENC_" + strings.ToUpper(k.name)
+		variable := prefix + strings.ToUpper(k.name)
+		if s, ok := k.field.Addr().Interface().(*S3); ok {
+			if err := l.environment(variable+"_", k.tableKeys(), &s.origins); err != nil {
+				return err
+			}
+		}
 		text := l.Getenv(variable)
-		if text == "" {
+		if text == "" || k.isTables() {
 			continue
 		}
 		texts := []string{text}
@@ -181,12 +223,12 @@ func (l Lookup) load(path, name string, c any, from *origins) (Source, error) {
 		}
 		where := variable + "=" + shown(text)
 		if err := k.assignText(texts); err != nil {
-			return src, complaint(where, k.name, err)
+			return complaint(where, k.name, err)
 		}
 		k.resolve(l.WorkDir)
-		from.note(k.name, origin{where: where, dir: l.WorkDir})
+		from.note(k.name, origin{short: variable, where: where, dir: l.WorkDir})
 	}
-	return src, nil
+	return nil
 }
 
 // complaint is the one form of an error about a value: where it stands with
@@ -197,6 +239,7 @@ func complaint(where, key string, err error) error {
 
 // origin is where a value came from.
 type origin struct {
+	short   string // "server.toml:3", "--listen" or "FENC_LISTEN"
 	where   string // "server.toml:3: listen = \"x\""
 	dir     string // that relative paths in it start at
 	literal bool   // it came from the command line, where the shell has expanded patterns
@@ -234,11 +277,15 @@ func (o *origins) override(c any, name string, text []string) error {
 			return complaint(where, name, err)
 		}
 		k.resolve(o.workDir)
-		o.note(name, origin{where: where, dir: o.workDir, literal: true})
+		o.note(name, origin{short: "--" + strings.ReplaceAll(name, "_", "-"), where: where, dir: o.workDir, literal: true})
 		return nil
 	}
 	return fmt.Errorf("%s: unknown key", where)
 }
+
+// Origin says where a key's value came from: "server.toml:3", "--listen" or
+// "FENC_LISTEN"; empty where it is the default.
+func (o *origins) Origin(key string) string { return o.of[key].short }
 
 // check is a key, its value, and what is wrong with it or nil.
 type check struct {

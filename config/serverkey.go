@@ -4,6 +4,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 )
 
@@ -13,10 +15,16 @@ const serverKeyHead = `# The private key of this fenc server. Keep it secret: wh
 `
 
 // LoadServerKey returns the server's private key, base64 of PKCS#8, Ed25519.
-// The file has it in one line, below comments at most. There being no file is
-// an error that wraps fs.ErrNotExist; a file that others may read is refused.
+// The file has it in one line, below comments at most. There being no file, or an
+// empty one, is an error that wraps fs.ErrNotExist; a file that others may read is
+// refused.
 func LoadServerKey(path string) (Secret, error) {
 	data, err := readFile(path, true)
+	if err == nil && len(data) == 0 {
+		// Where there are no links, a name is taken by an empty file first: see place.
+		// A crash may leave that.
+		err = fmt.Errorf("%s: it is empty: %w", path, fs.ErrNotExist)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -70,6 +78,11 @@ func WriteServerKey(path string, key Secret) error {
 	}
 	if err != nil {
 		return fmt.Errorf("private key: %w; write an Ed25519 key as base64 of PKCS#8", err)
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("write the server's key: %w", err)
+		}
 	}
 	if err := create(path, serverKeyHead+key.Reveal()+"\n", 0o600); err != nil {
 		return fmt.Errorf("write the server's key: %w", err)

@@ -27,6 +27,23 @@ func TestServerKeyComesBack(t *testing.T) {
 	}
 }
 
+// Without hard links a crash can leave the name alone: the server did not start any
+// more, with a key that nobody had ever seen.
+func TestEmptyServerKeyIsNone(t *testing.T) {
+	t.Parallel()
+	path := write(t, t.TempDir(), "server.key", "")
+	if _, err := LoadServerKey(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want fs.ErrNotExist", err)
+	}
+	key := testEdKey(t)
+	if err := WriteServerKey(path, key); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := LoadServerKey(path); err != nil || got != key {
+		t.Errorf("got another key, %v", err)
+	}
+}
+
 func TestWriteServerKeyErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -58,7 +75,6 @@ func TestLoadServerKeyErrors(t *testing.T) {
 	key := testEdKey(t).Reveal()
 	const copied = "; restore the file from a copy"
 	tests := []struct{ name, text, want string }{
-		{"empty", "", ": no private key" + copied},
 		{"comments alone", "# a\r\n\n# b", ": no private key" + copied},
 		{"not base64", "# a\n!" + key, ":2: private key: not base64" + copied},
 		{"cut", key[:20], ":1: private key: not a PKCS#8 key" + copied},

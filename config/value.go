@@ -30,13 +30,17 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10) + units[u]
 }
 
-// UnmarshalText reads "4GiB", "10MB", "1.5GiB" or "4096". KB and the like are
-// powers of 1000.
+// UnmarshalText reads "4GiB", "10MB", "1.5GiB", "10M" or "4096". KB and the like
+// are powers of 1000, KiB and the like of 1024, and so is K, as rsync has it.
 func (s *Size) UnmarshalText(text []byte) error {
 	if strings.Contains(string(text), ",") { // which humanize would skip: "1,5GiB" is no 15GiB
 		return errors.New("not a size")
 	}
-	n, err := humanize.ParseBytes(string(text))
+	full := string(text)
+	if n := len(full); n > 1 && strings.ContainsAny(full[n-1:], "kKmMgGtTpPeE") && strings.ContainsAny(full[n-2:n-1], "0123456789. ") {
+		full += "iB"
+	}
+	n, err := humanize.ParseBytes(full)
 	if err != nil {
 		return errors.New("not a size")
 	}
@@ -65,16 +69,29 @@ func (d Duration) String() string {
 	return s
 }
 
-// UnmarshalText reads "30s". A number without a unit is an error.
+// UnmarshalText reads "30s", or "7d" and "1d12h" with days of 24 hours. A number
+// without a unit is an error.
 func (d *Duration) UnmarshalText(text []byte) error {
-	if n := string(text); n != "" && strings.Trim(n, "0123456789") == "" {
-		return unitMissing(n)
+	rest := string(text)
+	if rest != "" && strings.Trim(rest, "0123456789") == "" {
+		return unitMissing(rest)
 	}
-	v, err := time.ParseDuration(string(text))
-	if err != nil {
+	var days int64
+	if n, after, ok := strings.Cut(rest, "d"); ok {
+		var err error
+		if days, err = strconv.ParseInt(n, 10, 64); err != nil || days < 0 || days > int64(math.MaxInt64/day) {
+			return errors.New("not a duration")
+		}
+		if rest = after; rest == "" {
+			rest = "0s"
+		}
+	}
+	v, err := time.ParseDuration(rest)
+	whole := Duration(days)*day + Duration(v)
+	if err != nil || days > 0 && (v < 0 || whole < 0) {
 		return errors.New("not a duration")
 	}
-	*d = Duration(v)
+	*d = whole
 	return nil
 }
 

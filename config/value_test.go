@@ -15,7 +15,7 @@ import (
 
 func TestSizeText(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]Size{"4GiB": 4 << 30, "4 GiB": 4 << 30, "10MB": 10_000_000, "1.5KiB": 1536, "4096": 4096, "0": 0, "8191PiB": 8191 << 50} {
+	for text, want := range map[string]Size{"4GiB": 4 << 30, "4 GiB": 4 << 30, "10MB": 10_000_000, "1.5KiB": 1536, "4096": 4096, "0": 0, "10M": 10 << 20, "1.5g": 3 << 29, "2 k": 2048, "8191PiB": 8191 << 50} {
 		var got Size
 		if err := got.UnmarshalText([]byte(text)); err != nil || got != want {
 			t.Errorf("%q is %d, %v; want %d", text, got, err, want)
@@ -87,4 +87,34 @@ func TestSettingsSurviveTOML(t *testing.T) {
 			}
 		}
 	}
+}
+
+func FuzzSize(f *testing.F) {
+	for _, text := range []string{"4GiB", "1.5KiB", "10M", "0", "9223372036854775807B", "-1", "1e99"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var s, back Size
+		if s.UnmarshalText([]byte(text)) != nil {
+			return
+		}
+		if err := back.UnmarshalText([]byte(s.String())); err != nil || back != s || s < 0 {
+			t.Fatalf("%q is %d, which prints %q and reads %d, %v", text, int64(s), s.String(), int64(back), err)
+		}
+	})
+}
+
+func FuzzDuration(f *testing.F) {
+	for _, text := range []string{"10s", "1h30m", "7d", "0s", "30ns", "9e18h"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var d, back Duration
+		if d.UnmarshalText([]byte(text)) != nil {
+			return
+		}
+		if err := back.UnmarshalText([]byte(d.String())); err != nil || back != d {
+			t.Fatalf("%q is %d, which prints %q and reads %d, %v", text, int64(d), d.String(), int64(back), err)
+		}
+	})
 }

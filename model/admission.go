@@ -67,12 +67,15 @@ const (
 // known by another name than the one that is said, ErrNameTaken where the name
 // belongs to another client, an error of the invite, or ErrNotAdmitted.
 func (c *Catalogue) Admit(a Admission) (Client, Admitted, error) {
-	if client, known := c.byFingerprint(a.Fingerprint); known {
+	if client, known, err := c.byFingerprint(a.Fingerprint); err != nil {
+		return Client{}, Returned, err
+	} else if known {
 		return client, Returned, checkReturned(client, a)
 	}
 	var client Client
 	var how Admitted
-	err := c.write(func(tx *gorm.DB) error {
+	err := c.write(names, func(tx *gorm.DB) error {
+		client = Client{}
 		err := tx.Take(&client, "fingerprint = ?", a.Fingerprint).Error // registered a moment ago by another connection
 		switch {
 		case err == nil:
@@ -93,10 +96,7 @@ func (c *Catalogue) Admit(a Admission) (Client, Admitted, error) {
 	if err != nil {
 		return Client{}, how, err
 	}
-	c.mirror.mu.Lock()
-	defer c.mirror.mu.Unlock()
-	kept := client
-	c.mirror.putClient(&kept)
+	c.view.putClient(client)
 	return client, how, nil
 }
 
@@ -185,8 +185,11 @@ func rekey(tx *gorm.DB, invite Invite, a Admission) (Client, error) {
 		return Client{}, err
 	}
 	client.PublicKey, client.Fingerprint, client.RevokedAt = a.Key, a.Fingerprint, Time{}
-	return client, tx.Model(&Client{}).Where("id = ?", client.ID).
-		Updates(map[string]any{"public_key": client.PublicKey, "fingerprint": client.Fingerprint, "revoked_at": client.RevokedAt}).Error
+	err := changeClient(tx, client.ID, map[string]any{"public_key": client.PublicKey, "fingerprint": client.Fingerprint, "revoked_at": client.RevokedAt})
+	if err != nil {
+		return Client{}, err
+	}
+	return client, countChange(tx) // for other processes, which have sessions by the key before
 }
 
 // settingLatest is the latest time, in nanoseconds since 1970, that the catalogue
@@ -207,20 +210,14 @@ func (c *Catalogue) latest(tx *gorm.DB) (Time, error) {
 	return Time{now}, nil
 }
 
-func noteLatest(tx *gorm.DB, now Time) error { return saveSetting(tx, settingLatest, now.UnixNano()) }
-
-// IsRevoked reports whether the key with this fingerprint is a revoked client's.
-func (c *Catalogue) IsRevoked(fingerprint Hash) bool {
-	client, known := c.byFingerprint(fingerprint)
-	return known && !client.RevokedAt.IsZero()
+// noteLatest records a time, unless a later one is.
+func noteLatest(tx *gorm.DB, now Time) error {
+	return tx.Exec("INSERT INTO settings (name, value, text) VALUES (?, ?, '') ON CONFLICT (name) DO UPDATE SET value = excluded.value "+
+		"WHERE settings.value < excluded.value", settingLatest, now.UnixNano()).Error
 }
 
-func (c *Catalogue) byFingerprint(fingerprint Hash) (Client, bool) {
-	c.mirror.mu.RLock()
-	id, known := c.mirror.byKey[fingerprint]
-	c.mirror.mu.RUnlock()
-	if !known {
-		return Client{}, false
-	}
-	return c.Client(id)
+// IsRevoked reports whether the key with this fingerprint is a revoked client's.
+func (c *Catalogue) IsRevoked(fingerprint Hash) (bool, error) {
+	client, known, err := c.byFingerprint(fingerprint)
+	return known && !client.RevokedAt.IsZero(), err
 }

@@ -3,7 +3,6 @@ package model
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -24,10 +23,11 @@ func invite(t *testing.T, c *Catalogue, i Invite) {
 	}
 }
 
-func TestAdmit(t *testing.T) {
-	t.Parallel()
+func TestAdmit(t *testing.T) { onEach(t, testAdmit) }
+
+func testAdmit(t *testing.T, fresh func(*testing.T) string) {
 	clock := newClock()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{Now: clock.Now})
+	c := open(t, fresh(t), Options{Now: clock.Now})
 	soon := Time{clock.Now().Add(time.Hour)}
 	invite(t, c, Invite{TokenHash: Hash{101}, Name: "grace", Rights: RightSend, Quota: 1000, ExpiresAt: soon})
 	invite(t, c, Invite{TokenHash: Hash{102}, Rights: AllRights, ExpiresAt: soon})
@@ -72,14 +72,15 @@ func TestAdmit(t *testing.T) {
 			t.Errorf("%s: got %q, %v, %v, want %q, %v, %v", step.what, client.Name, how, err, step.gets, step.how, step.err)
 		}
 	}
-	if grace, _ := c.ClientNamed("grace"); grace.Rights != RightSend || grace.Quota != 1000 {
+	if grace, _, _ := c.ClientNamed("grace"); grace.Rights != RightSend || grace.Quota != 1000 {
 		t.Errorf("rights and quota: got %v, %d, want those of the invite", grace.Rights, grace.Quota)
 	}
 }
 
-func TestInviteOnceUnderRace(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestInviteOnceUnderRace(t *testing.T) { onEach(t, testInviteOnceUnderRace) }
+
+func testInviteOnceUnderRace(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	invite(t, c, Invite{TokenHash: Hash{9}, Rights: AllRights, ExpiresAt: Time{time.Now().Add(time.Hour)}})
 	var all sync.WaitGroup
 	results := make([]error, 200)
@@ -101,9 +102,10 @@ func TestInviteOnceUnderRace(t *testing.T) {
 }
 
 // A clock that is set back does not bring back what has expired.
-func TestExpiredInviteStaysExpired(t *testing.T) {
-	t.Parallel()
-	clock, path := newClock(), filepath.Join(t.TempDir(), "fenc.db")
+func TestExpiredInviteStaysExpired(t *testing.T) { onEach(t, testExpiredInviteStaysExpired) }
+
+func testExpiredInviteStaysExpired(t *testing.T, fresh func(*testing.T) string) {
+	clock, path := newClock(), fresh(t)
 	c := open(t, path, Options{Now: clock.Now})
 	invite(t, c, Invite{TokenHash: Hash{9}, Name: "grace", Rights: AllRights, ExpiresAt: Time{clock.Now().Add(time.Hour)}})
 	ada, _, err := admit(c, 1, "ada", Hash{}, RegistrationOpen)
@@ -122,9 +124,10 @@ func TestExpiredInviteStaysExpired(t *testing.T) {
 }
 
 // An operator's process changes clients beside the server's.
-func TestManagedBeside(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "fenc.db")
+func TestManagedBeside(t *testing.T) { onEach(t, testManagedBeside) }
+
+func testManagedBeside(t *testing.T, fresh func(*testing.T) string) {
+	path := fresh(t)
 	server := open(t, path, Options{})
 	grace, _, err := admit(server, 1, "grace", Hash{}, RegistrationOpen)
 	if err != nil {
@@ -153,7 +156,7 @@ func TestManagedBeside(t *testing.T) {
 	must(operator.SetQuota("grace", 5))
 	reloaded(grace.ID)
 	reloaded()
-	if now, _ := server.Client(grace.ID); now.Rights != RightSend|RightRead || now.Quota != 5 {
+	if now, _, _ := server.Client(grace.ID); now.Rights != RightSend|RightRead || now.Quota != 5 {
 		t.Errorf("after rights and quota: got %v, %d", now.Rights, now.Quota)
 	}
 	if _, err := server.Offer(Upload{ClientID: grace.ID, FileName: "a", Path: "grace/a", Size: 6, Protocol: 4}, Bounds{}); !errors.Is(err, ErrQuota) {
@@ -164,8 +167,10 @@ func TestManagedBeside(t *testing.T) {
 		t.Errorf("revoke again: got %v, want ErrRevoked", err)
 	}
 	reloaded(ada.ID)
-	if !server.IsRevoked(Hash{2}) || server.IsRevoked(Hash{1}) || server.IsRevoked(Hash{77}) {
-		t.Error("IsRevoked: want it of ada's key alone")
+	for key, want := range map[Hash]bool{{2}: true, {1}: false, {77}: false} {
+		if got, err := server.IsRevoked(key); err != nil || got != want {
+			t.Errorf("key %v is revoked: got %t, %v, want %t", key, got, err, want)
+		}
 	}
 	if _, _, err := admit(server, 2, "ada", Hash{}, RegistrationOpen); !errors.Is(err, ErrRevoked) {
 		t.Errorf("revoked key: got %v, want ErrRevoked", err)
@@ -196,9 +201,10 @@ func TestManagedBeside(t *testing.T) {
 	}
 }
 
-func TestRevokedClientOfProtocol3(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestRevokedClientOfProtocol3(t *testing.T) { onEach(t, testRevokedClientOfProtocol3) }
+
+func testRevokedClientOfProtocol3(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	grace := register(t, c, "grace")
 	if _, err := c.OpenSession(grace.ID, "grace", 3, []byte("key"), ""); err != nil {
 		t.Fatal(err)
@@ -209,7 +215,7 @@ func TestRevokedClientOfProtocol3(t *testing.T) {
 	if _, err := c.OpenSession(grace.ID, "grace", 3, []byte("key"), ""); !errors.Is(err, ErrUnknownClient) {
 		t.Errorf("session: got %v, want ErrUnknownClient", err)
 	}
-	if _, err := c.Begin(Upload{ClientID: grace.ID, FileName: "a", Path: "grace/a", Protocol: 3}); !errors.Is(err, ErrRevoked) {
+	if _, err := c.Begin(Upload{ClientID: grace.ID, FileName: "a", Path: "grace/a", Protocol: 3}, Bounds{}); !errors.Is(err, ErrRevoked) {
 		t.Errorf("upload: got %v, want ErrRevoked", err)
 	}
 	if err := c.InviteRekey("grace", Hash{1}, time.Now()); !errors.Is(err, ErrNotAllowed) {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -27,30 +28,6 @@ func (c *Catalogue) manageFiles(do func(tx *gorm.DB) error) error {
 		}
 		return saveSetting(tx, settingManagedFiles, n+1)
 	})
-}
-
-// reloadFiles takes over files that another process has changed.
-func (c *Catalogue) reloadFiles() error {
-	var managed int64
-	err := c.read(func(db *gorm.DB) (err error) {
-		managed, err = settingValue(db, settingManagedFiles)
-		return err
-	})
-	if err != nil || managed == c.managedFiles.Load() {
-		return err
-	}
-	for {
-		files, err := c.FilesSince(c.filesSeen.Load(), 1000)
-		if err != nil {
-			return err
-		}
-		if len(files) == 0 {
-			c.managedFiles.Store(managed)
-			return nil
-		}
-		c.mirrorFiles(files...)
-		c.filesSeen.Store(files[len(files)-1].Change)
-	}
 }
 
 // FilesAfter lists files by their rows' numbers, each with its client: those
@@ -100,6 +77,7 @@ func objectRows(tx *gorm.DB) []objectRow {
 		{tx.Model(&Upload{}).Where("state = ?", UploadSealing), "id"},
 		{tx.Model(&Pack{}), "id"},
 		{tx.Model(&File{}), "object"},
+		{tx.Model(&KeptVersion{}), "object"},
 	}
 }
 
@@ -178,18 +156,18 @@ func (c *Catalogue) PathsKnown(paths []string) (map[string]bool, error) {
 // been replaced since f was read.
 func (c *Catalogue) Judge(f File, verified bool) error {
 	return c.manageFiles(func(tx *gorm.DB) error {
-		change, err := nextChange(tx)
+		change, err := c.engine.numbers(tx, 1)
 		if err != nil {
 			return err
 		}
 		return tx.Model(&File{}).Where("id = ? AND change = ?", f.ID, f.Change).
-			Updates(map[string]any{"verified": verified, "change": change}).Error
+			Updates(map[string]any{"verified": verified, "change": change[0]}).Error
 	})
 }
 
 // DiscardStray turns an object that no row names to garbage.
 func (c *Catalogue) DiscardStray(object ID) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(everybody, func(tx *gorm.DB) error {
 		if yes, err := named(tx, object); err != nil || yes {
 			return err
 		}
@@ -205,14 +183,14 @@ var ErrOlder = errors.New("a newer version is catalogued")
 // of others; nil: object has it. A client that the catalogue does not know is
 // recorded without a key and revoked: see InviteRekey. Adopt returns ErrOlder
 // where the catalogue has better, ErrNameTaken where the client's name or folder
-// is another's, and ErrPathTaken.
-func (c *Catalogue) Adopt(l Label, object ID, pack *ID) (File, error) {
-	var file File
-	err := c.manageFiles(func(tx *gorm.DB) error {
+// is another's, and ErrPathTaken. Where the catalogue has better and earlier
+// versions are kept, the content becomes one of them: earlier is true.
+func (c *Catalogue) Adopt(l Label, object ID, pack *ID) (file File, earlier bool, err error) {
+	err = c.manageFiles(func(tx *gorm.DB) error {
 		if err := c.adoptClient(tx, l); err != nil {
 			return err
 		}
-		file = File{}
+		file, earlier = File{}, false
 		err := tx.Take(&file, "client_id = ? AND file_name = ?", l.Client, l.Name).Error
 		switch {
 		case errors.Is(err, gorm.ErrRecordNotFound):
@@ -222,41 +200,77 @@ func (c *Catalogue) Adopt(l Label, object ID, pack *ID) (File, error) {
 			}
 		case err != nil:
 			return err
+		case file.Object == object:
+			return nil // by a try whose outcome nobody was told
 		case !file.yields(l):
-			return ErrOlder
+			if earlier, err = c.adoptEarlier(tx, file, l, object, pack); err != nil || !earlier {
+				return cmp.Or(err, ErrOlder)
+			}
+			return nil
 		default:
-			if err := discardObjects(tx, Time{c.now()}, file.Object); err != nil {
+			var client Client
+			if err := tx.Take(&client, "id = ?", l.Client).Error; err != nil {
+				return err
+			}
+			if err := c.supersede(tx, client, file); err != nil {
 				return err
 			}
 		}
-		if pack != nil {
-			made := Pack{ID: *pack, MadeAt: Time{c.now()}}
-			if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&made).Error; err != nil {
-				return err
-			}
-		}
-		change, err := nextChange(tx)
+		change, err := c.engine.numbers(tx, 1)
 		if err != nil {
 			return err
 		}
 		file.Object, file.Size, file.Checksum, file.Digest, file.Protocol = object, l.Size, l.Checksum, l.Digest, l.Protocol
 		file.ModTime, file.Mode, file.Pack, file.PackOffset = l.ModTime, l.Mode, pack, l.Offset
-		file.Verified, file.ReceivedAt, file.Change = true, Time{l.ReceivedAt}, change
+		file.Verified, file.ReceivedAt, file.Change = true, Time{l.ReceivedAt}, change[0]
 		file.Version = max(file.Version, l.Version)
-		// Rows that an older catalogue has of it, from before it was verified.
-		holder := object
-		if pack != nil {
-			holder = *pack
-		}
-		if err := tx.Delete(&Garbage{}, "object = ?", holder).Error; err != nil {
-			return err
-		}
-		if err := forgetUpload(tx, holder); err != nil {
+		if err := c.holdAdopted(tx, object, pack); err != nil {
 			return err
 		}
 		return tx.Omit(clause.Associations).Save(&file).Error
 	})
-	return file, err
+	return file, earlier, err
+}
+
+// holdAdopted records the pack that adopted content lies in, and forgets the rows
+// that an older catalogue has of it, from before it was verified.
+func (c *Catalogue) holdAdopted(tx *gorm.DB, object ID, pack *ID) error {
+	holder := object
+	if pack != nil {
+		holder = *pack
+		made := Pack{ID: *pack, MadeAt: Time{c.now()}}
+		if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&made).Error; err != nil {
+			return err
+		}
+	}
+	if err := tx.Delete(&Garbage{}, "object = ?", holder).Error; err != nil {
+		return err
+	}
+	return forgetUpload(tx, holder)
+}
+
+// adoptEarlier makes content an earlier version of the file that stands under its
+// name, if such are kept of its client and this one is not there.
+func (c *Catalogue) adoptEarlier(tx *gorm.DB, file File, l Label, object ID, pack *ID) (bool, error) {
+	var client Client
+	if err := tx.Take(&client, "id = ?", l.Client).Error; err != nil {
+		return false, err
+	}
+	if c.keeps(client) == 0 || l.Version >= file.Version {
+		return false, nil
+	}
+	kept := KeptVersion{
+		FileID: file.ID, Version: l.Version, ClientID: l.Client, Size: l.Size, Checksum: l.Checksum, Digest: l.Digest, ModTime: l.ModTime, Mode: l.Mode,
+		Object: object, Pack: pack, PackOffset: l.Offset, Protocol: l.Protocol, ReceivedAt: Time{l.ReceivedAt}, ReplacedAt: Time{c.now()},
+	}
+	made := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&kept)
+	if made.Error != nil {
+		return false, made.Error
+	}
+	if made.RowsAffected == 0 { // unless by a try whose outcome nobody was told
+		return stands(tx, &KeptVersion{}, "file_id = ? AND version = ? AND object = ?", file.ID, l.Version, object)
+	}
+	return true, c.holdAdopted(tx, object, pack)
 }
 
 // adoptClient records the client of a label, where it is not known.

@@ -1,6 +1,6 @@
 // Package model keeps the catalogue: who the clients are, which files they have
-// here, and which uploads are under way. The database is written first; what is
-// held in memory is a copy of it, read at start.
+// here, and which uploads are under way: in SQLite, which one process writes and has
+// a copy of in memory, or in PostgreSQL, which several write.
 //
 // Nothing outside this package says SQL, and no error of the database leaves it
 // unsorted: see ErrUnavailable and ErrBroken.
@@ -9,17 +9,11 @@ package model
 import (
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/glebarez/sqlite"
 	"gorm.io/gorm"
-	"gorm.io/gorm/logger"
 )
 
 // What the catalogue answers when it is asked for something it must not do.
@@ -36,9 +30,11 @@ var (
 	ErrPathTaken = errors.New("path in use by another file")
 	// ErrClosed: the catalogue has been closed.
 	ErrClosed = errors.New("catalogue closed")
+	// ErrNoCatalogue: the database has no tables of fenc.
+	ErrNoCatalogue = errors.New("no catalogue of fenc is there")
 )
 
-var refusals = []error{ErrNameTaken, ErrUnknownClient, ErrOtherKey, ErrNoUpload, ErrPathTaken, ErrClosed, ErrOlder}
+var refusals = []error{ErrNameTaken, ErrUnknownClient, ErrOtherKey, ErrNoUpload, ErrPathTaken, ErrClosed, ErrNoCatalogue, ErrOlder}
 
 var (
 	// ErrUnavailable: the database refused the write and is unharmed, for
@@ -51,7 +47,7 @@ var (
 
 // schemaVersion counts the changes of the tables. A database of a newer version
 // is refused.
-const schemaVersion = 2
+const schemaVersion = 4
 
 const (
 	settingSchema  = "schema"
@@ -60,201 +56,205 @@ const (
 
 // Options says how the catalogue is opened.
 type Options struct {
-	// Now tells the time; nil means time.Now.
+	// Now tells the time; nil means time.Now, and the database's clock where several
+	// processes share it.
 	Now func() time.Time
 	// Fold returns what a path is compared by, where the file system of the
 	// storage takes different spellings for one name; nil compares bytes.
 	Fold func(path string) string
 	// ReadOnly opens a catalogue that is there, perhaps beside the server that
-	// writes it, and changes nothing of it.
+	// writes it, and changes nothing of it. Files are not read into memory.
 	ReadOnly bool
 	// Beside opens a catalogue that is there, perhaps beside the server that writes
 	// it, for an operator's changes: see Invite and Revoke. Files are not read.
 	Beside bool
+	// KeepVersions is how many earlier versions of a file are kept, of clients
+	// that have no number of their own.
+	KeepVersions int64
+	// Destinations are who is told of files; see Event. Without any, no events are
+	// written.
+	Destinations []string
+	// Password is that of a database in PostgreSQL, where its address, the environment
+	// and ~/.pgpass have none.
+	Password string
+	// Program is what PostgreSQL lists this process's connections by; empty: "fenc", as
+	// a server's.
+	Program string
+
+	tablesAlone *int64 // set: only the tables are brought up to date; it gets their version before
 }
 
-// Catalogue is the open database and its copy in memory. Its methods may be
-// called from any number of goroutines.
+// Catalogue is the open database. Its methods may be called from any number of
+// goroutines.
 type Catalogue struct {
-	db   *gorm.DB
-	now  func() time.Time
-	fold func(string) string
+	db       *gorm.DB
+	engine   engine
+	view     view
+	seen     seen
+	now      func() time.Time
+	ownClock bool // now is this machine's clock
+	fold     func(string) string
 
-	readOnly bool
-	beside   bool
+	keepVersions atomic.Int64
+	destinations []string
+	news         map[string]chan struct{} // by destination; each holds a value after events were written
 
-	changesSeen atomic.Int64 // operators' changes that the copy in memory has
-
-	managedFiles atomic.Int64 // of those, changes of files
-	filesSeen    atomic.Int64 // change up to which Reload has read the files
-
-	jobs       chan job
-	closed     chan struct{}
-	closeOnce  sync.Once
-	writerDone chan struct{}
-
+	closeOnce sync.Once
 	breakOnce sync.Once
 	broken    chan struct{}
 	brokenBy  error // set before broken is closed
-
-	mirror mirror
+	faults    atomic.Int64
 }
 
-// Open opens the SQLite database at path, makes it where there is none
-// (mode 0600), and reads it into memory. Session keys that a crash left behind
-// are emptied.
-func Open(path string, o Options) (*Catalogue, error) {
-	if strings.Contains(path, "://") || strings.HasPrefix(path, "file:") || path == ":memory:" {
-		return nil, errors.New("database: want the path of a SQLite file, such as fenc.db") // without the value: a DSN may hold a password
+// engine is the database below: SQLite, which this process alone writes, or
+// PostgreSQL, which several may.
+type engine interface {
+	// write runs do inside a transaction and returns when it is durable, or refused.
+	// do may run only on the handle it is given, and more than once: where the answer
+	// to a commit was lost.
+	write(o order, do func(tx *gorm.DB) error) error
+	// read runs a query, perhaps more than once.
+	read(query func(db *gorm.DB) error) error
+	// prepare brings the tables up to date, or, where that is not for this process,
+	// looks at their version.
+	prepare(o Options) error
+	// schema is the version of the tables, 0 where there are none.
+	schema() (int64, error)
+	// confirm returns when what could be read when it was called is as durable as what
+	// this process commits.
+	confirm() error
+	// judge sorts an error: refusals stay, others become ErrUnavailable or ErrBroken.
+	judge(err error) error
+	// clock is the time by which leases are measured: of all who lease, the same.
+	clock(tx *gorm.DB) (Time, error)
+	// numbers returns the numbers of n changes, in their order.
+	numbers(tx *gorm.DB, n int) ([]int64, error)
+	// saveSeen writes when clients were heard of.
+	saveSeen(tx *gorm.DB, ids []ID, seen map[ID]time.Time) error
+	// advance has the numbers of rows, and those of changes, begin behind what is there.
+	advance(tx *gorm.DB, change int64) error
+	// delivers reports whether events for a destination are this process's to deliver.
+	delivers(destination string) (bool, error)
+	// close ends what the engine runs, not the database.
+	close()
+}
+
+// Open opens a catalogue and makes it where there is none: in PostgreSQL where
+// database is a postgres:// address, and else in the SQLite file of that path (mode
+// 0600), which it reads into memory. Several processes may have one in PostgreSQL
+// open and write it.
+//
+// No error and no log line has the address, since a password may be in it: see
+// DatabaseName.
+func Open(database string, o Options) (*Catalogue, error) {
+	own := o.Now == nil
+	if own {
+		o.Now = time.Now
 	}
-	if o.ReadOnly || o.Beside {
-		if _, err := os.Stat(path); err != nil {
-			return nil, fmt.Errorf("database: %w", err)
-		}
-	} else if err := createPrivate(path); err != nil {
-		return nil, fmt.Errorf("database: %w", err)
+	if o.Fold == nil {
+		o.Fold = func(path string) string { return path }
 	}
-	wal, err := os.Stat(path + "-wal") // the last process to close the database removes it
-	unclean := err == nil && wal.Size() > 0
-	c := &Catalogue{
-		now: o.Now, fold: o.Fold, readOnly: o.ReadOnly, beside: o.Beside,
-		jobs: make(chan job), closed: make(chan struct{}), writerDone: make(chan struct{}), broken: make(chan struct{}),
+	c := &Catalogue{now: o.Now, fold: o.Fold, destinations: o.Destinations, news: make(map[string]chan struct{}), broken: make(chan struct{}), ownClock: own}
+	for _, d := range o.Destinations {
+		c.news[d] = make(chan struct{}, 1)
 	}
-	if c.now == nil {
-		c.now = time.Now
+	c.keepVersions.Store(o.KeepVersions)
+	open := c.openSQLite
+	if IsShared(database) {
+		open = c.openPostgres
 	}
-	if c.fold == nil {
-		c.fold = func(path string) string { return path }
+	err := open(database, o)
+	if err == nil && o.tablesAlone != nil {
+		*o.tablesAlone, err = c.engine.schema()
 	}
-	db, err := gorm.Open(sqlite.Open(sqliteDSN(path, o.ReadOnly)), &gorm.Config{
-		TranslateError: true,
-		Logger:         logger.Discard, // errors are returned, and gorm's lines would quote values
-		NowFunc:        func() time.Time { return c.now().UTC() },
-	})
+	if err == nil {
+		err = c.engine.prepare(o)
+	}
+	if err == nil {
+		return c, nil
+	}
+	if c.db != nil {
+		c.engine.close()
+		err = errors.Join(err, c.closeDatabase())
+	}
+	return nil, fmt.Errorf("open database %s: %w", DatabaseName(database), err)
+}
+
+// Migrate makes the tables of a catalogue, or brings them up to date, and does nothing
+// else. It returns the versions of the tables before, 0 where there were none, and now.
+func Migrate(database string, o Options) (before, now int64, err error) {
+	o.tablesAlone = &before
+	c, err := Open(database, o)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return 0, 0, err
 	}
-	c.db = db
-	if err := c.prepare(unclean); err != nil {
-		c.closeDatabase()
-		return nil, fmt.Errorf("open database %s: %w", path, err)
-	}
-	go c.runWriter()
-	return c, nil
+	return before, schemaVersion, c.Close()
 }
 
-// createPrivate makes sure that the file exists before SQLite opens it, since
-// SQLite would make it, its WAL and its journal readable for everybody.
-func createPrivate(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// migrate brings the tables up to date inside the transaction tx. finish ends the
+// making of new ones.
+func migrate(tx *gorm.DB, finish func(tx *gorm.DB) error) error {
+	made, err := hasTables(tx)
 	if err != nil {
 		return err
 	}
-	return f.Close()
-}
-
-// sqliteDSN names the file as a URI (https://sqlite.org/uri.html), so that no
-// character of the path is taken for a parameter, and sets what the promise
-// "verified" rests on: WAL with synchronous=FULL. What SQLite would write to
-// temporary files, in folders of its own choice, it keeps in memory: of what is
-// sorted, all is held there already, and a server may be kept out of such folders.
-func sqliteDSN(path string, readOnly bool) string {
-	if abs, err := filepath.Abs(path); err == nil {
-		path = filepath.ToSlash(abs)
-	}
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path // a Windows drive
-	}
-	parameters := url.Values{
-		"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)"},
-		"_txlock": {"immediate"},
-	}
-	if readOnly {
-		parameters["_pragma"] = []string{"busy_timeout(10000)", "query_only(1)"}
-	}
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + parameters.Encode()
-}
-
-// prepare brings the tables up to date and reads them; after an unclean end it
-// checks the database first.
-func (c *Catalogue) prepare(unclean bool) error {
-	pool, err := c.db.DB()
-	if err != nil {
-		return err
-	}
-	pool.SetMaxOpenConns(1) // SQLite has one writer
-	if c.readOnly {
-		if err := c.checkSchema(c.db); err != nil {
+	if made {
+		if err := upgrade(tx); err != nil {
 			return err
 		}
-		return c.mirror.read(c.db)
+		return checkSchema(tx)
 	}
-	if c.beside {
-		if err := c.checkSchema(c.db); err != nil {
-			return err
-		}
-		return c.mirror.readClients(c.db)
+	tables := []any{&setting{}, &Client{}, &File{}, &Upload{}, &Garbage{}, &Chunk{}, &Tree{}, &Pack{}, &Invite{}, &KeptVersion{}, &Event{}}
+	if err := tx.AutoMigrate(tables...); err != nil {
+		return fmt.Errorf("make the tables: %w", err)
 	}
-	if unclean {
-		var verdict string
-		if err := c.db.Raw("PRAGMA quick_check(1)").Scan(&verdict).Error; err != nil {
-			return err
-		}
-		if verdict != "ok" {
-			return fmt.Errorf("database is damaged (%s): restore it from a backup", verdict)
-		}
+	if err := finish(tx); err != nil {
+		return fmt.Errorf("make the tables: %w", err)
 	}
-	if err := c.migrate(); err != nil {
-		return err
-	}
-	if err := c.db.Model(&Client{}).Where("shared_key <> ''").Update("shared_key", "").Error; err != nil {
-		return fmt.Errorf("empty the keys of ended sessions: %w", err)
-	}
-	changes, err := managed(c.db)
-	if err != nil {
-		return err
-	}
-	c.changesSeen.Store(changes)
-	files, err := settingValue(c.db, settingManagedFiles)
-	if err != nil {
-		return err
-	}
-	newest, err := c.LastChange()
-	if err != nil {
-		return err
-	}
-	c.managedFiles.Store(files)
-	c.filesSeen.Store(newest)
-	return c.mirror.read(c.db)
+	return saveSetting(tx, settingSchema, schemaVersion)
 }
 
-func (c *Catalogue) migrate() error {
-	return c.db.Transaction(func(tx *gorm.DB) error {
-		if tx.Migrator().HasTable(&setting{}) {
-			if err := upgrade(tx); err != nil {
-				return err
-			}
-			return c.checkSchema(tx)
-		}
-		tables := []any{&setting{}, &Client{}, &File{}, &Upload{}, &Garbage{}, &Chunk{}, &Tree{}, &Pack{}, &Invite{}}
-		if err := tx.AutoMigrate(tables...); err != nil {
-			return fmt.Errorf("make the tables: %w", err)
-		}
-		return saveSetting(tx, settingSchema, schemaVersion)
-	})
+// hasTables reports whether there is a catalogue. Gorm's own question takes an error
+// for no.
+func hasTables(db *gorm.DB) (made bool, err error) {
+	ask := "SELECT COUNT(*) > 0 FROM sqlite_master WHERE type = 'table' AND name = 'settings'"
+	if db.Name() == "postgres" {
+		ask = "SELECT to_regclass('settings') IS NOT NULL"
+	}
+	err = db.Raw(ask).Row().Scan(&made)
+	return made, err
+}
+
+// schemaOf reads the version of the tables, 0 where there are none.
+func schemaOf(db *gorm.DB) (int64, error) {
+	if made, err := hasTables(db); err != nil || !made {
+		return 0, err
+	}
+	return settingValue(db, settingSchema)
 }
 
 // checkSchema refuses tables of another version than this program's.
-func (c *Catalogue) checkSchema(db *gorm.DB) error {
+func checkSchema(db *gorm.DB) error {
+	if made, err := hasTables(db); err != nil {
+		return err
+	} else if !made {
+		return ErrNoCatalogue
+	}
 	var have setting
 	if err := db.Take(&have, "name = ?", settingSchema).Error; err != nil {
 		return fmt.Errorf("read the schema's version (is it a catalogue of fenc?): %w", err)
 	}
-	if have.Value != schemaVersion {
+	if have.Value < schemaVersion {
+		return fmt.Errorf("its tables are of version %d, those of this fenc of version %d: fenc migrate, or the start of fenc serve, brings them up to date", have.Value, schemaVersion)
+	}
+	if have.Value > schemaVersion {
 		return fmt.Errorf("its tables are of version %d, this fenc knows %d: use the fenc that made it, or a newer one", have.Value, schemaVersion)
 	}
 	return nil
 }
+
+// Now returns the time that the catalogue goes by.
+func (c *Catalogue) Now() time.Time { return c.now() }
 
 // Broken is closed when the database can no longer be trusted to hold what it
 // was given. The process should then end with Err.
@@ -275,8 +275,7 @@ func (c *Catalogue) Close() error {
 	var err error
 	c.closeOnce.Do(func() {
 		err = c.FlushSeen()
-		close(c.closed)
-		<-c.writerDone
+		c.engine.close()
 		err = errors.Join(err, c.closeDatabase())
 	})
 	return err
@@ -288,4 +287,21 @@ func (c *Catalogue) closeDatabase() error {
 		return err
 	}
 	return pool.Close()
+}
+
+func (c *Catalogue) write(o order, do func(tx *gorm.DB) error) error { return c.engine.write(o, do) }
+
+// read runs a query; on SQLite writes wait for it.
+func (c *Catalogue) read(query func(db *gorm.DB) error) error { return c.engine.read(query) }
+
+func (c *Catalogue) judge(err error) error { return c.engine.judge(err) }
+
+// isRefusal reports whether err is the catalogue's own answer and no fault.
+func isRefusal(err error) bool {
+	for _, refusal := range refusals {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
 }

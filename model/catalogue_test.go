@@ -55,14 +55,14 @@ func register(t *testing.T, c *Catalogue, name string) Client {
 // keep takes an upload from its row to its commit.
 func keep(t *testing.T, c *Catalogue, client Client, name, path, spare string) (File, error) {
 	t.Helper()
-	u, err := c.Begin(Upload{ClientID: client.ID, FileName: name, Path: path, SparePath: spare, Size: 15, Protocol: 3})
+	u, err := c.Begin(Upload{ClientID: client.ID, FileName: name, Path: path, SparePath: spare, Size: 15, Protocol: 3}, Bounds{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Seal(u.ID, 7, Sums{CRC32: 0xcafe}); err != nil {
+	if err := c.Seal(u.ID, 7, Sums{CRC32: 0xcafe}, 0); err != nil {
 		t.Fatal(err)
 	}
-	return c.Commit(u.ID, nil)
+	return c.Commit(u.ID, nil, 0)
 }
 
 // query reads one value past the package's own methods.
@@ -160,11 +160,12 @@ func TestDamagedDatabaseIsRefused(t *testing.T) {
 	}
 }
 
-func TestNewerSchemaIsRefused(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "fenc.db")
+func TestNewerSchemaIsRefused(t *testing.T) { onEach(t, testNewerSchemaIsRefused) }
+
+func testNewerSchemaIsRefused(t *testing.T, fresh func(*testing.T) string) {
+	path := fresh(t)
 	c := open(t, path, Options{})
-	if err := c.write(func(tx *gorm.DB) error { return saveSetting(tx, settingSchema, schemaVersion+1) }); err != nil {
+	if err := c.write(nobody, func(tx *gorm.DB) error { return saveSetting(tx, settingSchema, schemaVersion+1) }); err != nil {
 		t.Fatal(err)
 	}
 	c.Close()
@@ -174,9 +175,28 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-func TestRegister(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestOlderSchemaIsNotOnlyRead(t *testing.T) { onEach(t, testOlderSchemaIsNotOnlyRead) }
+
+func testOlderSchemaIsNotOnlyRead(t *testing.T, fresh func(*testing.T) string) {
+	path := fresh(t)
+	c := open(t, path, Options{})
+	if err := c.write(nobody, func(tx *gorm.DB) error { return saveSetting(tx, settingSchema, schemaVersion-1) }); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	c, err := Open(path, Options{ReadOnly: true})
+	if err == nil {
+		c.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "fenc migrate, or the start of fenc serve, brings them up to date") {
+		t.Errorf("got %v, want what brings the tables up to date", err)
+	}
+}
+
+func TestRegister(t *testing.T) { onEach(t, testRegister) }
+
+func testRegister(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	grace := register(t, c, "Grace Hopper")
 	if _, err := c.Register("Grace Hopper", 3); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("second registration: got %v, want ErrNameTaken", err)
@@ -184,7 +204,7 @@ func TestRegister(t *testing.T) {
 	if grace.ID[0] == 0x16 || grace.ID.IsZero() {
 		t.Errorf("id %s", grace.ID)
 	}
-	if got, ok := c.ClientNamed("Grace Hopper"); !ok || got.ID != grace.ID {
+	if got, ok, _ := c.ClientNamed("Grace Hopper"); !ok || got.ID != grace.ID {
 		t.Errorf("ClientNamed = %v, %v", got.ID, ok)
 	}
 	if got := query[[]byte](t, c, "SELECT id FROM clients"); ID(got) != grace.ID {
@@ -193,9 +213,12 @@ func TestRegister(t *testing.T) {
 }
 
 func TestNameOfAClientWithoutKeyIsFreedAfterAWhile(t *testing.T) {
-	t.Parallel()
+	onEach(t, testNameOfAClientWithoutKeyIsFreedAfterAWhile)
+}
+
+func testNameOfAClientWithoutKeyIsFreedAfterAWhile(t *testing.T, fresh func(*testing.T) string) {
 	now := newClock()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{Now: now.Now})
+	c := open(t, fresh(t), Options{Now: now.Now})
 	first := register(t, c, "grace")
 	now.advance(abandonedAfter - time.Second)
 	if _, err := c.Register("grace", 3); !errors.Is(err, ErrNameTaken) {
@@ -203,7 +226,7 @@ func TestNameOfAClientWithoutKeyIsFreedAfterAWhile(t *testing.T) {
 	}
 	now.advance(time.Second)
 	second := register(t, c, "grace")
-	if _, known := c.Client(first.ID); known || second.ID == first.ID {
+	if _, known, _ := c.Client(first.ID); known || second.ID == first.ID {
 		t.Error("the abandoned client is still known")
 	}
 	if _, err := c.OpenSession(second.ID, "grace", 3, []byte("key"), "00"); err != nil {
@@ -215,9 +238,10 @@ func TestNameOfAClientWithoutKeyIsFreedAfterAWhile(t *testing.T) {
 	}
 }
 
-func TestKeyIsPinned(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestKeyIsPinned(t *testing.T) { onEach(t, testKeyIsPinned) }
+
+func testKeyIsPinned(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	grace := register(t, c, "grace")
 	for _, step := range []struct {
 		outcome  string
@@ -289,12 +313,12 @@ func TestTouchReachesTheDatabaseInOneWrite(t *testing.T) {
 	if got := query[int](t, c, "SELECT total_changes()"); got != before {
 		t.Errorf("100 touches changed %d rows, want none before FlushSeen", got-before)
 	}
-	if got, _ := c.Client(grace.ID); !got.LastSeen.Equal(now.Now()) {
+	if got, _, _ := c.Client(grace.ID); !got.LastSeen.Equal(now.Now()) {
 		t.Errorf("last seen %v, want %v", got.LastSeen, now.Now())
 	}
 	c.Close()
 	c = open(t, path, Options{Now: now.Now})
-	if got, _ := c.Client(grace.ID); !got.LastSeen.Equal(now.Now()) {
+	if got, _, _ := c.Client(grace.ID); !got.LastSeen.Equal(now.Now()) {
 		t.Errorf("after a restart: last seen %v, want %v", got.LastSeen, now.Now())
 	}
 	if got := query[string](t, c, "SELECT strftime('%H:%M:%S', last_seen) FROM clients"); got != now.Now().Format(time.TimeOnly) {
@@ -302,9 +326,10 @@ func TestTouchReachesTheDatabaseInOneWrite(t *testing.T) {
 	}
 }
 
-func TestCommitReplacesAndLeavesGarbage(t *testing.T) {
-	t.Parallel()
-	path, now := filepath.Join(t.TempDir(), "fenc.db"), newClock()
+func TestCommitReplacesAndLeavesGarbage(t *testing.T) { onEach(t, testCommitReplacesAndLeavesGarbage) }
+
+func testCommitReplacesAndLeavesGarbage(t *testing.T, fresh func(*testing.T) string) {
+	path, now := fresh(t), newClock()
 	c := open(t, path, Options{Now: now.Now})
 	grace := register(t, c, "grace")
 	first, err := keep(t, c, grace, "a.txt", "a.txt", "")
@@ -336,27 +361,28 @@ func TestCommitReplacesAndLeavesGarbage(t *testing.T) {
 	}
 	c.Close()
 	c = open(t, path, Options{Now: now.Now})
-	got, ok := c.File(grace.ID, "a.txt")
+	got, ok, _ := c.File(grace.ID, "a.txt")
 	if !ok || got.Object != second.Object || !got.Verified || got.Size != 7 || got.Checksum != 0xcafe || got.Version != 2 {
 		t.Errorf("after a restart: %+v, %v", got, ok)
 	}
 }
 
-func TestCommitNeedsASeal(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestCommitNeedsASeal(t *testing.T) { onEach(t, testCommitNeedsASeal) }
+
+func testCommitNeedsASeal(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	grace := register(t, c, "grace")
-	u, err := c.Begin(Upload{ClientID: grace.ID, FileName: "a", Path: "a", Protocol: 3})
+	u, err := c.Begin(Upload{ClientID: grace.ID, FileName: "a", Path: "a", Protocol: 3}, Bounds{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Commit(u.ID, nil); !errors.Is(err, ErrNoUpload) {
+	if _, err := c.Commit(u.ID, nil, 0); !errors.Is(err, ErrNoUpload) {
 		t.Errorf("commit of an open upload: got %v, want ErrNoUpload", err)
 	}
-	if err := c.Seal(u.ID, 1, Sums{CRC32: 2}); err != nil {
+	if err := c.Seal(u.ID, 1, Sums{CRC32: 2}, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Seal(u.ID, 3, Sums{CRC32: 4}); !errors.Is(err, ErrNoUpload) {
+	if err := c.Seal(u.ID, 3, Sums{CRC32: 4}, 0); !errors.Is(err, ErrNoUpload) {
 		t.Errorf("second seal: got %v, want ErrNoUpload", err)
 	}
 	if err := c.Abandon(u.ID); err != nil {
@@ -365,14 +391,15 @@ func TestCommitNeedsASeal(t *testing.T) {
 	if sealed, _ := c.Uploads(UploadSealing); len(sealed) != 1 {
 		t.Error("a verified upload was abandoned")
 	}
-	if _, err := c.Begin(Upload{ClientID: NewID(), FileName: "a", Path: "a"}); err == nil {
+	if _, err := c.Begin(Upload{ClientID: NewID(), FileName: "a", Path: "a"}, Bounds{}); err == nil {
 		t.Error("began an upload for a client that is not there")
 	}
 }
 
-func TestPathsAreChosenApart(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{Fold: Fold})
+func TestPathsAreChosenApart(t *testing.T) { onEach(t, testPathsAreChosenApart) }
+
+func testPathsAreChosenApart(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{Fold: Fold})
 	grace, ada := register(t, c, "grace"), register(t, c, "ada")
 	for _, step := range []struct {
 		outcome           string
@@ -405,9 +432,10 @@ func TestPathsAreChosenApart(t *testing.T) {
 }
 
 // Names with quotes and wildcards once reached SQL elsewhere.
-func TestNameIsNeverSQL(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestNameIsNeverSQL(t *testing.T) { onEach(t, testNameIsNeverSQL) }
+
+func testNameIsNeverSQL(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	names := []string{`'; DROP TABLE clients; --`, `%`, `_`, `a%b`, `" OR 1=1`, `\`, "O'Brien"}
 	for _, name := range names {
 		client := register(t, c, name)
@@ -422,9 +450,10 @@ func TestNameIsNeverSQL(t *testing.T) {
 	}
 }
 
-func TestFoldersAreReadableAndApart(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestFoldersAreReadableAndApart(t *testing.T) { onEach(t, testFoldersAreReadableAndApart) }
+
+func testFoldersAreReadableAndApart(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	folders := make(map[string]string)
 	for _, name := range []string{"Grace Hopper", "grace hopper", "..", ".", ".fenc", "a/b", `a\b`, "a_b", "x.", "x", "x_", "-rf", "~root", "CON", "é", "e\u0301"} {
 		client := register(t, c, name)
@@ -442,9 +471,10 @@ func TestFoldersAreReadableAndApart(t *testing.T) {
 	}
 }
 
-func TestWritesAtOnceAreAllKept(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "fenc.db")
+func TestWritesAtOnceAreAllKept(t *testing.T) { onEach(t, testWritesAtOnceAreAllKept) }
+
+func testWritesAtOnceAreAllKept(t *testing.T, fresh func(*testing.T) string) {
+	path := fresh(t)
 	c := open(t, path, Options{})
 	const clients = 100
 	var taken sync.Map
@@ -471,9 +501,10 @@ func TestWritesAtOnceAreAllKept(t *testing.T) {
 	}
 }
 
-func TestClosedCatalogueSaysSo(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestClosedCatalogueSaysSo(t *testing.T) { onEach(t, testClosedCatalogueSaysSo) }
+
+func testClosedCatalogueSaysSo(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	c.Close()
 	if _, err := c.Register("grace", 3); !errors.Is(err, ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", err)
@@ -485,7 +516,7 @@ func TestFaultOfTheDatabaseBreaksTheCatalogue(t *testing.T) {
 	t.Parallel()
 	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
 	fault := errors.New("disk I/O error")
-	if err := c.write(func(*gorm.DB) error { return fault }); !errors.Is(err, ErrBroken) || !errors.Is(err, fault) {
+	if err := c.write(nobody, func(*gorm.DB) error { return fault }); !errors.Is(err, ErrBroken) || !errors.Is(err, fault) {
 		t.Errorf("got %v, want ErrBroken and its cause", err)
 	}
 	<-c.Broken()
@@ -513,22 +544,23 @@ func TestLockedDatabaseIsUnavailableNotBroken(t *testing.T) {
 	}
 }
 
-func TestLostFileIsNotVerified(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+func TestLostFileIsNotVerified(t *testing.T) { onEach(t, testLostFileIsNotVerified) }
+
+func testLostFileIsNotVerified(t *testing.T, fresh func(*testing.T) string) {
+	c := open(t, fresh(t), Options{})
 	grace := register(t, c, "grace")
 	old, _ := keep(t, c, grace, "a", "a", "")
 	now, _ := keep(t, c, grace, "a", "a", "")
 	if err := c.Lost(old); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := c.File(grace.ID, "a"); !got.Verified {
+	if got, _, _ := c.File(grace.ID, "a"); !got.Verified {
 		t.Error("the successor of a lost file lost its mark")
 	}
 	if err := c.Lost(now); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := c.File(grace.ID, "a"); got.Verified || query[bool](t, c, "SELECT verified FROM files") {
+	if got, _, _ := c.File(grace.ID, "a"); got.Verified || query[bool](t, c, "SELECT verified FROM files") {
 		t.Error("a lost file is still called verified")
 	}
 }

@@ -22,13 +22,15 @@ const abandonedAfter = 10 * time.Minute
 func (c *Catalogue) Register(name string, protocol int) (Client, error) {
 	client := Client{ID: NewID(), Name: name, Protocol: protocol, RegisteredAt: Time{c.now()}, LastSeen: Time{c.now()}}
 	var abandoned ID
-	err := c.write(func(tx *gorm.DB) error {
+	err := c.write(names, func(tx *gorm.DB) error {
 		var holder Client
 		err := tx.Take(&holder, "name = ?", name).Error
 		switch {
 		case errors.Is(err, gorm.ErrRecordNotFound):
 		case err != nil:
 			return err
+		case holder.ID == client.ID:
+			return nil // by a try whose outcome nobody was told
 		case len(holder.PublicKey) > 0 || !holder.RevokedAt.IsZero() || c.now().Sub(holder.RegisteredAt.Time) < abandonedAfter:
 			return ErrNameTaken
 		default:
@@ -45,12 +47,9 @@ func (c *Catalogue) Register(name string, protocol int) (Client, error) {
 	if err != nil {
 		return Client{}, fmt.Errorf("register: %w", err)
 	}
-	c.mirror.mu.Lock()
-	defer c.mirror.mu.Unlock()
-	delete(c.mirror.clients, abandoned)
-	delete(c.mirror.seen, abandoned)
-	kept := client
-	c.mirror.putClient(&kept)
+	c.view.dropClient(abandoned)
+	c.seen.forget(abandoned)
+	c.view.putClient(client)
 	return client, nil
 }
 
@@ -75,14 +74,17 @@ func (c *Catalogue) chooseFolder(tx *gorm.DB, client *Client) error {
 // ErrUnknownClient unless a client has this id, this name and this protocol
 // version, and ErrOtherKey if the id came with another key before.
 func (c *Catalogue) OpenSession(id ID, name string, protocol int, publicKey []byte, sharedKey string) (Client, error) {
-	known, ok := c.Client(id)
+	known, ok, err := c.Client(id)
+	if err != nil {
+		return Client{}, fmt.Errorf("open session: %w", err)
+	}
 	if !ok || known.Name != name || known.Protocol != protocol || !known.RevokedAt.IsZero() {
 		return Client{}, ErrUnknownClient
 	}
 	if len(known.PublicKey) > 0 && !bytes.Equal(known.PublicKey, publicKey) {
 		return Client{}, ErrOtherKey
 	}
-	err := c.write(func(tx *gorm.DB) error {
+	err = c.write(of(id), func(tx *gorm.DB) error {
 		// The condition, not the look above, decides between two first keys.
 		done := tx.Model(&Client{}).
 			Where("id = ? AND (public_key IS NULL OR public_key = ?)", id, PublicKey(publicKey)).
@@ -95,19 +97,15 @@ func (c *Catalogue) OpenSession(id ID, name string, protocol int, publicKey []by
 	if err != nil {
 		return Client{}, fmt.Errorf("open session: %w", err)
 	}
-	c.mirror.mu.Lock()
-	defer c.mirror.mu.Unlock()
-	if client, ok := c.mirror.clients[id]; ok {
-		client.PublicKey = publicKey
-		known = *client
-	}
+	c.view.pinKey(id, publicKey)
+	known.PublicKey = publicKey
 	return known, nil
 }
 
 // CloseSession empties the client's shared_key, unless a later session of the
 // same client has put its own there.
 func (c *Catalogue) CloseSession(id ID, sharedKey string) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
 		return tx.Model(&Client{}).Where("id = ? AND shared_key = ?", id, sharedKey).Update("shared_key", "").Error
 	})
 }

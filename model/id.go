@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"crypto/rand"
 	"database/sql/driver"
 	"encoding/hex"
@@ -36,6 +37,8 @@ func ParseID(s string) (ID, error) {
 	}
 	return ID(b), nil
 }
+
+func (id ID) compare(other ID) int { return bytes.Compare(id[:], other[:]) }
 
 // IsZero reports whether id is unset.
 func (id ID) IsZero() bool { return id == ID{} }

@@ -70,7 +70,7 @@ func (i Invite) State(now time.Time) string {
 // and must not stand in another open invite: ErrExists.
 func (c *Catalogue) Invite(i Invite) error {
 	i.CreatedAt = Time{c.now()}
-	return c.manage(func(tx *gorm.DB) error {
+	return c.manage(once(func(tx *gorm.DB) error {
 		latest, err := c.latest(tx)
 		if err != nil {
 			return err
@@ -96,13 +96,13 @@ func (c *Catalogue) Invite(i Invite) error {
 			return err
 		}
 		return tx.Create(&i).Error
-	})
+	}, func(tx *gorm.DB) (bool, error) { return stands(tx, &Invite{}, "token_hash = ?", i.TokenHash) }))
 }
 
 // InviteRekey records an invite by which the client of a name gets another key.
 // Earlier ones for that client are taken back.
 func (c *Catalogue) InviteRekey(name string, token Hash, expires time.Time) error {
-	return c.manage(func(tx *gorm.DB) error {
+	return c.manage(once(func(tx *gorm.DB) error {
 		client, err := clientNamed(tx, name)
 		if err != nil {
 			return err
@@ -119,7 +119,7 @@ func (c *Catalogue) InviteRekey(name string, token Hash, expires time.Time) erro
 			TokenHash: token, Name: name, Rights: client.Rights, Quota: client.Quota, ClientID: &client.ID, Rekey: true,
 			CreatedAt: Time{c.now()}, ExpiresAt: Time{expires},
 		}).Error
-	})
+	}, func(tx *gorm.DB) (bool, error) { return stands(tx, &Invite{}, "token_hash = ?", token) }))
 }
 
 // Invites lists the invites, the newest last.
@@ -135,6 +135,7 @@ func (c *Catalogue) Invites() ([]Invite, error) {
 func (c *Catalogue) RevokeInvite(which string) ([]Invite, error) {
 	var revoked []Invite
 	err := c.manage(func(tx *gorm.DB) error {
+		before := revoked // by a try whose outcome nobody was told
 		var open []Invite
 		if err := tx.Find(&open, "used_at IS NULL AND revoked_at IS NULL").Error; err != nil {
 			return err
@@ -142,6 +143,10 @@ func (c *Catalogue) RevokeInvite(which string) ([]Invite, error) {
 		revoked = slices.DeleteFunc(open, func(i Invite) bool {
 			return i.Name != which && !(len(which) >= 4 && strings.HasPrefix(i.TokenHash.String(), strings.ToLower(which)))
 		})
+		if len(revoked) == 0 && len(before) > 0 {
+			revoked = before
+			return nil
+		}
 		if len(revoked) == 0 {
 			return ErrInviteUnknown
 		}

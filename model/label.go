@@ -183,47 +183,5 @@ func ParseLabels(text []byte) ([]Label, error) {
 	return labels, nil
 }
 
-// LabelUpload is the label of an upload that is about to be sealed.
-func (c *Catalogue) LabelUpload(u Upload) Label {
-	return c.label(u.ClientID, u.FileName, Label{
-		Path: u.Path, Size: u.Size, Checksum: u.Checksum, Digest: u.Digest, ModTime: u.ModTime, Mode: u.Mode, Protocol: u.Protocol,
-	})
-}
-
-// LabelSmall is the label of a small file that is about to be kept.
-func (c *Catalogue) LabelSmall(f SmallFile) Label {
-	return c.label(f.Client, f.Name, Label{
-		Path: f.Name, Size: f.Size, Digest: f.Digest, ModTime: f.ModTime, Mode: f.Mode, Protocol: 4, Offset: f.PackOffset,
-	})
-}
-
-// label adds to l what the catalogue knows of the client and of what stands
-// under the name.
-func (c *Catalogue) label(client ID, name string, l Label) Label {
-	c.mirror.mu.RLock()
-	defer c.mirror.mu.RUnlock()
-	if k := c.mirror.clients[client]; k != nil {
-		l.ClientName, l.Folder = k.Name, k.Folder
-	}
-	if have, there := c.mirror.files[client][name]; there {
-		l.Version = have.Version
-		if below, ok := strings.CutPrefix(have.FilePath, l.Folder+"/"); ok {
-			l.Path = below
-		}
-	}
-	l.Client, l.Name, l.Version, l.ReceivedAt = client, name, l.Version+1, c.now()
-	return l
-}
-
-// LabelFile is the label of a file that the catalogue has.
-func (c *Catalogue) LabelFile(f File) Label {
-	l := c.label(f.ClientID, f.FileName, Label{
-		Size: f.Size, Checksum: f.Checksum, Digest: f.Digest, ModTime: f.ModTime, Mode: f.Mode, Protocol: f.Protocol,
-	})
-	l.Path = strings.TrimPrefix(f.FilePath, l.Folder+"/")
-	l.Version, l.ReceivedAt = f.Version, f.ReceivedAt.Time
-	return l
-}
-
 // FilePath is where the file stands below the storage.
 func (l Label) FilePath() string { return path.Join(l.Folder, l.Path) }

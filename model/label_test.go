@@ -2,6 +2,8 @@ package model
 
 import (
 	"errors"
+	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +92,49 @@ func FuzzLabel(f *testing.F) {
 		}
 		if again, err := ParseLabel(l.Encode()); err != nil || again != l {
 			t.Fatalf("%+v became %+v, %v", l, again, err)
+		}
+	})
+}
+
+func FuzzPack(f *testing.F) {
+	f.Add(EncodePackLabel(3), EncodeLabels([]Label{testLabel(), testLabel()}))
+	f.Add([]byte(`{"fenc":1,"labels":9223372036854775807}`), []byte("\n"))
+	f.Add([]byte(`{"fenc":1,"labels":-1}`), []byte("{}\n"))
+	f.Fuzz(func(t *testing.T, label, text []byte) {
+		if off, ok := ParsePackLabel(label); ok {
+			if again, ok := ParsePackLabel(EncodePackLabel(off)); !ok || again != off || off < 0 {
+				t.Fatalf("%d became %d, %v", off, again, ok)
+			}
+		}
+		labels, err := ParseLabels(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseLabels(EncodeLabels(labels))
+		if err != nil || !slices.Equal(again, labels) {
+			t.Fatalf("%+v became %+v, %v", labels, again, err)
+		}
+		for _, l := range labels {
+			if p := l.FilePath(); !fs.ValidPath(p) || !strings.HasPrefix(p, l.Folder+"/") || l.Offset+l.Size < 0 {
+				t.Fatalf("%+v leads to %q", l, p)
+			}
+		}
+	})
+}
+
+func FuzzRoster(f *testing.F) {
+	f.Add([]byte(`[{"id":"0102030405060708090A0B0C0D0E0F10","name":"grace","protocol":4,"rights":7,"registered_at":"2026-01-01T00:00:00Z","folder":"grace"}]`))
+	f.Add([]byte(`[{"id":"00","folder":"../x"}]`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		clients, err := parseRoster(text)
+		if err != nil {
+			return
+		}
+		for _, c := range clients {
+			if !fs.ValidPath(c.Folder) || strings.ContainsAny(c.Folder, "/\x00") || c.Folder[0] == '.' || c.Rights&^AllRights != 0 || c.Name == "" {
+				t.Fatalf("taken: %+v", c)
+			}
 		}
 	})
 }

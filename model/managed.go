@@ -18,72 +18,39 @@ const (
 
 // manage is write for an operator's change.
 func (c *Catalogue) manage(do func(tx *gorm.DB) error) error {
-	err := c.write(func(tx *gorm.DB) error {
+	err := c.write(everybody, func(tx *gorm.DB) error {
 		if err := do(tx); err != nil {
 			return err
 		}
-		changes, err := managed(tx)
-		if err != nil {
-			return err
-		}
-		return saveSetting(tx, settingManaged, changes+1)
+		return countChange(tx)
 	})
 	if err != nil {
 		return err
 	}
-	return c.readClients()
+	return c.judge(c.view.readClients())
+}
+
+// countChange ends an operator's change.
+func countChange(tx *gorm.DB) error {
+	changes, err := managed(tx)
+	if err != nil {
+		return err
+	}
+	return saveSetting(tx, settingManaged, changes+1)
+}
+
+// changeClient gives a client's row other values, within an operator's change, whose
+// number it gets.
+func changeClient(tx *gorm.DB, id ID, columns map[string]any) error {
+	changes, err := managed(tx)
+	if err != nil {
+		return err
+	}
+	columns["changed"] = changes + 1
+	return tx.Model(&Client{}).Where("id = ?", id).Updates(columns).Error
 }
 
 func managed(tx *gorm.DB) (int64, error) { return settingValue(tx, settingManaged) }
-
-// Reload takes over what another process has changed since the last call. It
-// returns the ids of the clients that are not as they were.
-func (c *Catalogue) Reload() ([]ID, error) {
-	var changes int64
-	err := c.read(func(db *gorm.DB) (err error) {
-		changes, err = managed(db)
-		return err
-	})
-	if err != nil || changes == c.changesSeen.Load() {
-		return nil, err
-	}
-	before := make(map[ID]Client)
-	c.mirror.mu.RLock()
-	for id, k := range c.mirror.clients {
-		before[id] = *k
-	}
-	c.mirror.mu.RUnlock()
-	if err := c.readClients(); err != nil {
-		return nil, err
-	}
-	if err := c.reloadFiles(); err != nil {
-		return nil, err
-	}
-	c.changesSeen.Store(changes)
-	var changed []ID
-	for id, old := range before {
-		now, there := c.Client(id)
-		if !there || now.RevokedAt != old.RevokedAt || now.Fingerprint != old.Fingerprint || now.Rights != old.Rights || now.Quota != old.Quota {
-			changed = append(changed, id)
-		}
-	}
-	return changed, nil
-}
-
-// readClients brings the copy of the clients in memory up to date. A client that
-// was registered after the rows were read stays.
-func (c *Catalogue) readClients() error {
-	var clients []*Client
-	if err := c.read(func(db *gorm.DB) error { return db.Find(&clients).Error }); err != nil {
-		return err
-	}
-	c.mirror.mu.Lock()
-	defer c.mirror.mu.Unlock()
-	for _, k := range clients {
-		c.mirror.putClient(k)
-	}
-	return nil
-}
 
 // clientNamed finds a client by its name, ErrUnknownClient if there is none.
 func clientNamed(tx *gorm.DB, name string) (Client, error) {
@@ -99,15 +66,19 @@ func clientNamed(tx *gorm.DB, name string) (Client, error) {
 // back but by InviteRekey. Its files stay. It returns ErrUnknownClient, or
 // ErrRevoked where that has been done.
 func (c *Catalogue) Revoke(name string) error {
+	now := Time{c.now()}
 	return c.manage(func(tx *gorm.DB) error {
 		client, err := clientNamed(tx, name)
 		if err != nil {
 			return err
 		}
+		if client.RevokedAt.Equal(now.Time) {
+			return nil // by a try whose outcome nobody was told
+		}
 		if !client.RevokedAt.IsZero() {
 			return ErrRevoked
 		}
-		return tx.Model(&Client{}).Where("id = ?", client.ID).Update("revoked_at", Time{c.now()}).Error
+		return changeClient(tx, client.ID, map[string]any{"revoked_at": now})
 	})
 }
 
@@ -128,7 +99,7 @@ func (c *Catalogue) setClient(name, column string, value any) error {
 		if err != nil {
 			return err
 		}
-		return tx.Model(&Client{}).Where("id = ?", client.ID).Update(column, value).Error
+		return changeClient(tx, client.ID, map[string]any{column: value})
 	})
 }
 
@@ -156,13 +127,14 @@ func (c *Catalogue) Clients() ([]ClientUse, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]ClientUse, 0, len(clients))
-	for _, k := range clients {
-		all = append(all, ClientUse{Client: k})
-		for _, u := range uses {
-			if u.ClientID == k.ID {
-				all[len(all)-1].Files, all[len(all)-1].Bytes = u.Files, u.Bytes
-			}
+	all := make([]ClientUse, len(clients))
+	at := make(map[ID]int, len(clients))
+	for i, k := range clients {
+		all[i].Client, at[k.ID] = k, i
+	}
+	for _, u := range uses {
+		if i, known := at[u.ClientID]; known {
+			all[i].Files, all[i].Bytes = u.Files, u.Bytes
 		}
 	}
 	slices.SortFunc(all, func(a, b ClientUse) int { return cmp.Compare(a.Client.Name, b.Client.Name) })
@@ -172,7 +144,7 @@ func (c *Catalogue) Clients() ([]ClientUse, error) {
 // SetAddress records where the server listens, for the invites that other
 // processes make.
 func (c *Catalogue) SetAddress(address string) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
 		return tx.Save(&setting{Name: settingAddress, Text: address}).Error
 	})
 }

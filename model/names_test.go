@@ -1,7 +1,6 @@
 package model
 
 import (
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -12,9 +11,9 @@ var spiteful = []string{
 	`x'; DROP TABLE files; --`, `" OR 1=1 --`, `%`, `_`, `a%b`, `a_b`, `\`, `a`, `ab`, `a/b`, `a0`, `a/%`, `${x}`, `?`, `@p1`, `NULL`, `a*`, `[a]`,
 }
 
-func keepSpiteful(t *testing.T) (*Catalogue, Client) {
+func keepSpiteful(t *testing.T, path string) (*Catalogue, Client) {
 	t.Helper()
-	c := open(t, filepath.Join(t.TempDir(), "fenc.db"), Options{})
+	c := open(t, path, Options{})
 	invite(t, c, Invite{TokenHash: Hash{1}, Rights: AllRights, ExpiresAt: Time{time.Now().Add(time.Hour)}})
 	client, _, err := admit(c, 1, `o'brien"%_; DROP TABLE clients; --`, Hash{1}, RegistrationInvite)
 	if err != nil {
@@ -37,9 +36,12 @@ func keepSpiteful(t *testing.T) (*Catalogue, Client) {
 }
 
 func TestSpitefulNamesFindTheirOwnFiles(t *testing.T) {
-	t.Parallel()
-	c, client := keepSpiteful(t)
-	if found, ok := c.ClientNamed(client.Name); !ok || found.ID != client.ID {
+	onEach(t, testSpitefulNamesFindTheirOwnFiles)
+}
+
+func testSpitefulNamesFindTheirOwnFiles(t *testing.T, fresh func(*testing.T) string) {
+	c, client := keepSpiteful(t, fresh(t))
+	if found, ok, _ := c.ClientNamed(client.Name); !ok || found.ID != client.ID {
 		t.Errorf("client %q: got %+v, %v", client.Name, found, ok)
 	}
 	for i, name := range spiteful {
@@ -64,9 +66,10 @@ func TestSpitefulNamesFindTheirOwnFiles(t *testing.T) {
 	}
 }
 
-func TestPrefixBoundary(t *testing.T) {
-	t.Parallel()
-	c, client := keepSpiteful(t)
+func TestPrefixBoundary(t *testing.T) { onEach(t, testPrefixBoundary) }
+
+func testPrefixBoundary(t *testing.T, fresh func(*testing.T) string) {
+	c, client := keepSpiteful(t, fresh(t))
 	files, err := c.List(client.ID, "a", "", 100)
 	if err != nil {
 		t.Fatal(err)

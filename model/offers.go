@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -44,7 +43,7 @@ type Bounds struct {
 // ErrQuota, ErrManyUploads or ErrManyFiles where the client may not.
 func (c *Catalogue) Offer(u Upload, bounds Bounds) (Upload, error) {
 	u.ID, u.State, u.StartedAt, u.TouchedAt = NewID(), UploadOpen, Time{c.now()}, Time{c.now()}
-	err := c.write(func(tx *gorm.DB) error {
+	err := c.write(of(u.ClientID), once(func(tx *gorm.DB) error {
 		if err := admitBytes(tx, u.ClientID, bounds, 1, u.Size); err != nil {
 			return err
 		}
@@ -59,7 +58,7 @@ func (c *Catalogue) Offer(u Upload, bounds Bounds) (Upload, error) {
 			}
 		}
 		return tx.Create(&u).Error
-	})
+	}, func(tx *gorm.DB) (bool, error) { return stands(tx, &Upload{}, "id = ?", u.ID) }))
 	if err != nil {
 		return Upload{}, fmt.Errorf("begin upload: %w", err)
 	}
@@ -127,7 +126,7 @@ func (c *Catalogue) Chunks(upload ID) ([]Chunk, error) {
 // HoldChunks records chunks of an open upload that are durable. It returns
 // ErrNoUpload unless the upload is open.
 func (c *Catalogue) HoldChunks(upload ID, chunks []Chunk) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
 		touched := tx.Model(&Upload{}).Where("id = ? AND state = ?", upload, UploadOpen).Update("touched_at", Time{c.now()})
 		if touched.Error == nil && touched.RowsAffected == 0 {
 			return ErrNoUpload
@@ -142,7 +141,7 @@ func (c *Catalogue) HoldChunks(upload ID, chunks []Chunk) error {
 // ReleaseChunks forgets chunks of an upload that will be written again. Their rows
 // go before a byte of them changes.
 func (c *Catalogue) ReleaseChunks(upload ID, numbers []int64) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
 		for part := range slices.Chunk(numbers, 1000) {
 			if err := tx.Delete(&Chunk{}, "upload_id = ? AND number IN ?", upload, part).Error; err != nil {
 				return err
@@ -150,17 +149,6 @@ func (c *Catalogue) ReleaseChunks(upload ID, numbers []int64) error {
 		}
 		return nil
 	})
-}
-
-// Untouched lists open uploads of protocol 4 that have not got on since t, at
-// most limit.
-func (c *Catalogue) Untouched(t time.Time, limit int) ([]Upload, error) {
-	var uploads []Upload
-	err := c.read(func(db *gorm.DB) error {
-		return db.Preload("Client").Order("touched_at").Limit(limit).
-			Find(&uploads, "state = ? AND protocol >= 4 AND touched_at < ?", UploadOpen, Time{t}).Error
-	})
-	return uploads, err
 }
 
 // Tree returns the chunks' hashes of an object, if they are kept.
@@ -177,7 +165,7 @@ func (c *Catalogue) Tree(object ID) (Tree, bool, error) {
 // now. It returns ErrNoUpload unless the upload is open, ErrRevoked or
 // ErrNotAllowed where its client may not.
 func (c *Catalogue) Resume(u Upload) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
 		if err := admitBytes(tx, u.ClientID, Bounds{}, 0, 0); err != nil && !errors.Is(err, ErrQuota) {
 			return err
 		}
@@ -213,14 +201,15 @@ func (c *Catalogue) List(client ID, prefix, after string, limit int) ([]File, er
 // now, if it is verified content of this size and digest. It reports whether it
 // is.
 func (c *Catalogue) Retime(client ID, name string, size int64, digest Hash, modTime int64, mode uint32) (same bool, err error) {
-	f, ok := c.File(client, name)
-	if !ok || !f.holds(size, digest) {
-		return false, nil
+	f, ok, err := c.File(client, name)
+	if err != nil || !ok || !f.holds(size, digest) {
+		return false, err
 	}
 	if f.ModTime == modTime && f.Mode == mode {
-		return true, nil
+		err := c.engine.confirm()
+		return err == nil, err
 	}
-	err = c.write(func(tx *gorm.DB) error {
+	err = c.write(of(client), func(tx *gorm.DB) error {
 		done := tx.Model(&File{}).Where("id = ? AND change = ?", f.ID, f.Change).
 			Updates(map[string]any{"mod_time": modTime, "mode": mode})
 		same = done.RowsAffected > 0
@@ -230,6 +219,6 @@ func (c *Catalogue) Retime(client ID, name string, size int64, digest Hash, modT
 		return false, err
 	}
 	f.ModTime, f.Mode = modTime, mode
-	c.mirrorFiles(f)
+	c.view.putFiles(f)
 	return true, nil
 }

@@ -8,8 +8,11 @@ import (
 )
 
 func TestReadOnlyCatalogueStandsBesideTheServer(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "fenc.db")
+	onEach(t, testReadOnlyCatalogueStandsBesideTheServer)
+}
+
+func testReadOnlyCatalogueStandsBesideTheServer(t *testing.T, fresh func(*testing.T) string) {
+	path := fresh(t)
 	server := open(t, path, Options{})
 	grace := register(t, server, "grace")
 	if _, err := server.OpenSession(grace.ID, "grace", 3, []byte("public"), "aaaa"); err != nil {
@@ -19,9 +22,13 @@ func TestReadOnlyCatalogueStandsBesideTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	reader := open(t, path, Options{ReadOnly: true})
-	files := reader.Files()
-	if len(files) != 1 || files[0].Client != "grace" || files[0].File.FileName != "a.txt" || !files[0].File.Verified {
-		t.Errorf("Files() = %+v", files)
+	var files []File
+	err := reader.EachFile("", func(page []File) error {
+		files = append(files, page...)
+		return nil
+	})
+	if err != nil || len(files) != 1 || files[0].Client.Name != "grace" || files[0].FileName != "a.txt" || !files[0].Verified {
+		t.Errorf("EachFile: got %+v, %v", files, err)
 	}
 	if _, err := reader.Register("ada", 3); err == nil {
 		t.Error("a read-only catalogue took a write")

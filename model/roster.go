@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 )
 
 // rosterLine is a client in the roster. It holds no secret.
@@ -22,6 +23,9 @@ type rosterLine struct {
 	RevokedAt    time.Time `json:"revoked_at,omitzero"`
 	RegisteredAt time.Time `json:"registered_at"`
 	Folder       string    `json:"folder"`
+	KeepVersions *int64    `json:"keep_versions,omitempty"`
+	ExpireAfter  *int64    `json:"expire_after,omitempty"` // nanoseconds, as the next one
+	KeepPartial  *int64    `json:"keep_partial,omitempty"`
 }
 
 // Roster returns who the clients are, with their keys, rights and revocations, as
@@ -37,6 +41,7 @@ func (c *Catalogue) Roster() ([]byte, error) {
 		l := rosterLine{
 			ID: k.ID.String(), Name: k.Name, PublicKey: k.PublicKey, Protocol: k.Protocol, Rights: k.Rights, Quota: k.Quota,
 			RevokedAt: k.RevokedAt.Time, RegisteredAt: k.RegisteredAt.Time, Folder: k.Folder,
+			KeepVersions: k.KeepVersions, ExpireAfter: k.ExpireAfter, KeepPartial: k.KeepPartial,
 		}
 		if !k.Fingerprint.IsZero() {
 			l.Fingerprint = slices.Clone(k.Fingerprint[:])
@@ -48,34 +53,45 @@ func (c *Catalogue) Roster() ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// Enrol records the clients of a roster in a catalogue that has none.
-func (c *Catalogue) Enrol(roster []byte) error {
+// parseRoster reads what Roster has written.
+func parseRoster(roster []byte) ([]Client, error) {
 	var lines []rosterLine
 	if err := json.Unmarshal(roster, &lines); err != nil {
-		return fmt.Errorf("read the storage's list of clients: %w", err)
+		return nil, fmt.Errorf("read the storage's list of clients: %w", err)
 	}
 	clients := make([]Client, len(lines))
 	for i, l := range lines {
 		id, err := ParseID(l.ID)
 		if err != nil {
-			return fmt.Errorf("read the storage's list of clients: %w", err)
+			return nil, fmt.Errorf("read the storage's list of clients: %w", err)
 		}
 		if l.Name == "" || len(l.Name) > MaxClientName || !plainFolder(l.Folder) {
-			return fmt.Errorf("read the storage's list of clients: client %s has no proper name or folder", id)
+			return nil, fmt.Errorf("read the storage's list of clients: client %s has no proper name or folder", id)
 		}
 		clients[i] = Client{
 			ID: id, Name: l.Name, PublicKey: l.PublicKey, Protocol: l.Protocol, Rights: l.Rights & AllRights, Quota: l.Quota,
 			RevokedAt: Time{l.RevokedAt}, RegisteredAt: Time{l.RegisteredAt}, LastSeen: Time{l.RegisteredAt},
 			Folder: l.Folder, FolderKey: Fold(l.Folder),
+			KeepVersions: l.KeepVersions, ExpireAfter: l.ExpireAfter, KeepPartial: l.KeepPartial,
 		}
 		if len(l.Fingerprint) == len(clients[i].Fingerprint) {
 			copy(clients[i].Fingerprint[:], l.Fingerprint)
 		}
 	}
+	return clients, nil
+}
+
+// Enrol records the clients of a roster in a catalogue that has none.
+func (c *Catalogue) Enrol(roster []byte) error {
+	clients, err := parseRoster(roster)
+	if err != nil {
+		return err
+	}
 	return c.manage(func(tx *gorm.DB) error {
 		for i := range clients {
 			// Not Create alone: it would take rights of none for the column's default.
-			if err := tx.Select("*").Create(&clients[i]).Error; err != nil {
+			known := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoNothing: true} // by a try whose outcome nobody was told
+			if err := tx.Clauses(known).Select("*").Create(&clients[i]).Error; err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -24,6 +25,10 @@ type SmallFile struct {
 	PackOffset int64 // in the pack
 }
 
+// ReservedFor is how long after Reserve an id is good. It is less than the age from
+// which garbage is removed: what is being removed can no longer be taken.
+const ReservedFor = 8 * time.Minute
+
 // Reserve returns n ids of objects to be. Their rows stand among the garbage until
 // CommitSmall takes them, so that what a crash leaves under them is removed. They
 // are good for ReservedFor.
@@ -34,7 +39,9 @@ func (c *Catalogue) Reserve(n int) ([]ID, error) {
 		ids[i] = NewID()
 		rows[i] = Garbage{Object: ids[i], Since: Time{c.now()}}
 	}
-	err := c.write(func(tx *gorm.DB) error { return tx.CreateInBatches(rows, 1000).Error })
+	err := c.write(nobody, func(tx *gorm.DB) error {
+		return tx.Clauses(clause.OnConflict{DoNothing: true}).CreateInBatches(rows, 1000).Error
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reserve ids: %w", err)
 	}
@@ -55,9 +62,10 @@ type Outcome struct {
 // later one wins.
 func (c *Catalogue) CommitSmall(group []SmallFile, pack *ID, bounds Bounds) ([]Outcome, error) {
 	var outcomes []Outcome
-	err := c.write(func(tx *gorm.DB) error {
-		g := smallGroup{c: c, tx: tx, pack: pack, bounds: bounds, files: group, outcomes: make([]Outcome, len(group))}
-		outcomes = g.outcomes
+	again := false
+	err := c.write(ofSmall(group), func(tx *gorm.DB) error {
+		g := smallGroup{c: c, tx: tx, pack: pack, bounds: bounds, files: group, outcomes: make([]Outcome, len(group)), again: again}
+		outcomes, again = g.outcomes, true
 		return g.commit()
 	})
 	if err != nil {
@@ -69,7 +77,8 @@ func (c *Catalogue) CommitSmall(group []SmallFile, pack *ID, bounds Bounds) ([]O
 			files = append(files, o.File)
 		}
 	}
-	c.mirrorFiles(files...)
+	c.view.putFiles(files...)
+	c.announce()
 	return outcomes, nil
 }
 
@@ -81,7 +90,9 @@ type smallGroup struct {
 	bounds   Bounds
 	files    []SmallFile
 	outcomes []Outcome
+	again    bool // the outcome of an earlier try is not known
 
+	earlier  map[ID]File // of an earlier try that was committed, what has been replaced since, by object
 	clients  map[ID]Client
 	standing map[fileName]File // what the catalogue holds under the group's names
 	last     map[fileName]int  // the last of the group under each name
@@ -100,21 +111,32 @@ func (g *smallGroup) commit() error {
 	if err := g.look(); err != nil {
 		return err
 	}
-	change, err := nextChange(g.tx)
+	changes, err := g.c.engine.numbers(g.tx, len(g.files))
 	if err != nil {
 		return err
 	}
 	var created, replaced []int
-	var used, discarded []ID
+	var used []ID
+	var news []File
+	superseded := make(map[ID][]File) // by client
+	fresh := make(map[int]bool)       // has new content by this try
 	for i, f := range g.files {
 		out := &g.outcomes[i]
 		if last := g.last[f.key()]; last != i {
 			continue // takes the outcome of the last one
 		}
+		have, there := g.standing[f.key()]
+		if was, committed := g.earlier[f.Object]; committed {
+			out.File = was
+			continue
+		}
+		if there && have.Object == f.Object { // an earlier try was committed: no other content, and never garbage
+			out.File = have
+			continue
+		}
 		if out.Err = g.refusal(f); out.Err != nil {
 			continue
 		}
-		have, there := g.standing[f.key()]
 		out.File = have
 		if there && have.holds(f.Size, f.Digest) {
 			out.Unchanged, out.File.ModTime, out.File.Mode = true, f.ModTime, f.Mode
@@ -124,7 +146,7 @@ func (g *smallGroup) commit() error {
 			continue
 		}
 		if there {
-			discarded = append(discarded, have.Object)
+			superseded[f.Client] = append(superseded[f.Client], have)
 			replaced = append(replaced, i)
 		} else {
 			out.File = File{ClientID: f.Client, FileName: f.Name}
@@ -136,23 +158,30 @@ func (g *smallGroup) commit() error {
 		n.Size, n.Digest, n.ModTime, n.Mode, n.Object = f.Size, f.Digest, f.ModTime, f.Mode, f.Object
 		n.Checksum, n.Pack, n.PackOffset = 0, g.pack, f.PackOffset
 		n.Verified, n.Protocol, n.ReceivedAt, n.Version = true, 4, Time{g.c.now()}, n.Version+1
-		n.Change = change
-		change++
+		n.Change, changes = changes[0], changes[1:]
+		fresh[i] = true
 		if g.pack == nil {
 			used = append(used, f.Object)
 		}
 	}
 	if g.pack != nil && len(created)+len(replaced) > 0 {
-		used = append(used, *g.pack)
-		if err := g.tx.Create(&Pack{ID: *g.pack, MadeAt: Time{g.c.now()}}).Error; err != nil {
-			return err
+		pack := Pack{ID: *g.pack, MadeAt: Time{g.c.now()}}
+		for _, f := range g.files {
+			pack.Size = max(pack.Size, f.PackOffset+f.Size)
+		}
+		made := g.tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&pack)
+		if made.Error != nil {
+			return made.Error
+		}
+		if made.RowsAffected > 0 {
+			used = append(used, *g.pack)
 		}
 	}
 	if err := g.save(created, replaced); err != nil {
 		return err
 	}
 	for part := range slices.Chunk(used, 1000) {
-		taken := g.tx.Delete(&Garbage{}, "object IN ?", part)
+		taken := g.tx.Delete(&Garbage{}, "object IN ? AND since > ?", part, Time{g.c.now().Add(-ReservedFor)})
 		if taken.Error == nil && taken.RowsAffected != int64(len(part)) {
 			return ErrNoUpload // removed meanwhile: the reservation was too old
 		}
@@ -160,7 +189,17 @@ func (g *smallGroup) commit() error {
 			return taken.Error
 		}
 	}
-	if err := discardObjects(g.tx, Time{g.c.now()}, discarded...); err != nil {
+	for client, files := range superseded {
+		if err := g.c.supersede(g.tx, g.clients[client], files...); err != nil {
+			return err
+		}
+	}
+	for i := range g.files {
+		if out := g.outcomes[i]; fresh[i] {
+			news = append(news, out.File)
+		}
+	}
+	if err := g.c.record(g.tx, EventVerified, Time{g.c.now()}, g.clients, news...); err != nil {
 		return err
 	}
 	for i, f := range g.files {
@@ -201,7 +240,41 @@ func (g *smallGroup) look() error {
 			g.refused[id] = err
 		}
 	}
+	if err := g.lookForEarlier(); err != nil {
+		return err
+	}
 	return g.lookForClashes()
+}
+
+// lookForEarlier finds what an earlier try has committed and has been replaced since.
+// What was kept as a version stays one; what turned to garbage comes back, for the
+// one or the other was written last.
+func (g *smallGroup) lookForEarlier() error {
+	g.earlier = make(map[ID]File)
+	if !g.again {
+		return nil
+	}
+	objects := make([]ID, len(g.files))
+	now := make(map[ID]File) // what stands under its name, by object
+	for i, f := range g.files {
+		objects[i], now[f.Object] = f.Object, g.standing[f.key()]
+	}
+	for part := range slices.Chunk(objects, 1000) {
+		var kept []KeptVersion
+		if err := g.tx.Find(&kept, "object IN ?", part).Error; err != nil {
+			return err
+		}
+		for _, k := range kept {
+			g.earlier[k.Object] = k.as(now[k.Object])
+		}
+		if g.pack == nil {
+			continue // their rows among the garbage are theirs in either case
+		}
+		if err := g.tx.Delete(&Garbage{}, "object IN ? AND since > ?", part, Time{g.c.now().Add(-ReservedFor)}).Error; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lookForClashes finds the new paths of the group that another file holds, has

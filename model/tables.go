@@ -27,6 +27,13 @@ type Client struct {
 	Folder       string `gorm:"type:varchar(255);not null"`             // the client's folder in the storage
 	FolderKey    string `gorm:"type:varchar(255);not null;uniqueIndex"` // Folder as a case-folding file system sees it
 	RegisteredAt Time   `gorm:"not null"`
+
+	// Retention of its own, where it has one; nil leaves it to the server's.
+	KeepVersions *int64 // earlier versions of a file that are kept
+	ExpireAfter  *int64 // nanoseconds from a file's receipt to its removal; 0 is never
+	KeepPartial  *int64 // nanoseconds that an upload waits which does not get on
+
+	Changed int64 `gorm:"not null;default:0;index"` // number of the operator's change that last concerned it; see Catalogue.Reload
 }
 
 // PublicKey is a client's public key as DER SubjectPublicKeyInfo (RFC 5280,
@@ -71,10 +78,79 @@ type File struct {
 	PackOffset int64  `gorm:"not null;default:0"` // where in the pack the content begins
 	Version    int64  `gorm:"not null"`           // 1, and one more with each replacement
 	Protocol   int    `gorm:"not null"`           // version it came by
-	ReceivedAt Time   `gorm:"not null"`
+	ReceivedAt Time   `gorm:"not null;index"`
 	Change     int64  `gorm:"not null;index"` // grows with every commit of any file; see Catalogue.Settled
 
 	Client *Client `gorm:"foreignKey:ClientID;references:ID;constraint:OnDelete:RESTRICT"`
+}
+
+// KeptVersion is verified content that stood under a file's name before the
+// present one, and is kept.
+type KeptVersion struct {
+	FileID     int64  `gorm:"primaryKey;autoIncrement:false"`
+	Version    int64  `gorm:"primaryKey;autoIncrement:false"`
+	ClientID   ID     `gorm:"not null;index"`
+	Size       int64  `gorm:"not null"` // this and what follows is as in File
+	Checksum   uint32 `gorm:"not null"`
+	Digest     Hash
+	ModTime    int64  `gorm:"not null"`
+	Mode       uint32 `gorm:"not null"`
+	Object     ID     `gorm:"not null;index"`
+	Pack       *ID    `gorm:"index"`
+	PackOffset int64  `gorm:"not null"`
+	Protocol   int    `gorm:"not null"`
+	ReceivedAt Time   `gorm:"not null;index"`
+	ReplacedAt Time   `gorm:"not null"`
+}
+
+// TableName implements gorm's schema.Tabler.
+func (KeptVersion) TableName() string { return "versions" }
+
+// EventKind says what an event is about.
+type EventKind string
+
+const (
+	// EventVerified: a file is verified, with new content.
+	EventVerified EventKind = "file.verified"
+	// EventExpired: a file has been removed, since its time was over.
+	EventExpired EventKind = "file.expired"
+)
+
+// EventState says what becomes of an event.
+type EventState string
+
+const (
+	// EventWaiting is an event that will be delivered, again if need be.
+	EventWaiting EventState = "waiting"
+	// EventDead is an event that nobody took in time. It stays for the operator.
+	EventDead EventState = "dead"
+)
+
+// Event is news of a file for one destination. It is written in the transaction
+// that changes the file, and leaves when it has been delivered.
+type Event struct {
+	Seq         int64      `gorm:"primaryKey;autoIncrement;index:event_file,priority:3"` // in the order of the changes
+	EventID     ID         `gorm:"not null;index"`                                       // the same for all destinations
+	Destination string     `gorm:"type:varchar(16);not null;index:event_due,priority:1;index:event_file,priority:1"`
+	Kind        EventKind  `gorm:"type:varchar(32);not null"`
+	State       EventState `gorm:"type:varchar(16);not null;index:event_due,priority:2"`
+	Attempts    int        `gorm:"not null"`                             // deliveries that failed
+	Since       Time       `gorm:"not null"`                             // what the time for retries counts from
+	DueAt       Time       `gorm:"not null;index:event_due,priority:3"`  // when to deliver it, while it waits
+	Error       string     `gorm:"type:varchar(1024);not null"`          // of the last failure
+	FileID      int64      `gorm:"not null;index:event_file,priority:2"` // events of one file are delivered in order
+	ClientID    ID         `gorm:"not null"`
+	ClientName  string     `gorm:"type:varchar(127);not null"`
+	FileName    string     `gorm:"type:varchar(255);not null"`
+	FilePath    string     `gorm:"type:varchar(255);not null"`
+	Size        int64      `gorm:"not null"`
+	Checksum    uint32     `gorm:"not null"`
+	Digest      Hash
+	ModTime     int64 `gorm:"not null"`
+	Version     int64 `gorm:"not null"`
+	Protocol    int   `gorm:"not null"`
+	Object      ID    `gorm:"not null"`
+	At          Time  `gorm:"not null"` // of the change
 }
 
 // UploadState says how far an upload has come.
@@ -108,6 +184,10 @@ type Upload struct {
 	StartedAt Time        `gorm:"not null"`
 	TouchedAt Time        // when it was last resumed or got on; zero by protocol 3
 
+	Token      string `gorm:"type:varchar(1024);not null;default:''"` // by which a store that is not a folder knows the upload; empty until it has one
+	Epoch      int64  `gorm:"not null;default:0"`                     // how often a process has taken it to complete it
+	LeaseUntil Time   // until when the last of these has it for itself
+
 	Client *Client `gorm:"foreignKey:ClientID;references:ID;constraint:OnDelete:RESTRICT"`
 }
 
@@ -123,9 +203,10 @@ func (Garbage) TableName() string { return "garbage" }
 
 // Chunk is a chunk of an open upload that is durable in the storage.
 type Chunk struct {
-	UploadID ID    `gorm:"primaryKey"`
-	Number   int64 `gorm:"primaryKey;autoIncrement:false"` // 0 is the first
-	Hash     Hash  `gorm:"not null"`                       // its BLAKE3 chaining value, or the root's of a file of one chunk
+	UploadID ID     `gorm:"primaryKey"`
+	Number   int64  `gorm:"primaryKey;autoIncrement:false"`        // 0 is the first
+	Hash     Hash   `gorm:"not null"`                              // its BLAKE3 chaining value, or the root's of a file of one chunk
+	Mark     string `gorm:"type:varchar(255);not null;default:''"` // by which a store that is not a folder knows that it is this chunk
 }
 
 // Tree is the chunks' hashes of an object of two or more chunks, so that a
@@ -139,8 +220,9 @@ type Tree struct {
 // Pack is an object that holds the content of many small files until each has
 // an object of its own.
 type Pack struct {
-	ID     ID   `gorm:"primaryKey"`
-	MadeAt Time `gorm:"not null"`
+	ID     ID    `gorm:"primaryKey"`
+	MadeAt Time  `gorm:"not null"`
+	Size   int64 `gorm:"not null;default:0"` // bytes of the content that it was made of; 0 where that is not known
 }
 
 // Invite lets one key register, once, or take the place of a client's key.

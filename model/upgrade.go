@@ -13,13 +13,54 @@ func upgrade(tx *gorm.DB) error {
 	if err := tx.Select("name", "value").Take(&have, "name = ?", settingSchema).Error; err != nil {
 		return fmt.Errorf("read the schema's version (is it a catalogue of fenc?): %w", err)
 	}
-	if have.Value != 1 {
-		return nil
+	steps := []func(*gorm.DB) error{addProtocol4, addRetention, addReplicas}
+	for version := have.Value; version >= 1 && version <= int64(len(steps)); version++ {
+		if err := steps[version-1](tx); err != nil {
+			return fmt.Errorf("upgrade the tables from version %d: %w", version, err)
+		}
+		if err := saveSetting(tx, settingSchema, version+1); err != nil {
+			return err
+		}
 	}
-	if err := addProtocol4(tx); err != nil {
-		return fmt.Errorf("upgrade the tables from version 1: %w", err)
+	return nil
+}
+
+// addReplicas makes version 4 of the tables of version 3: what several servers on one
+// catalogue tell each other by.
+func addReplicas(tx *gorm.DB) error {
+	columns := []struct {
+		table any
+		names []string
+	}{
+		{&Client{}, []string{"Changed"}},
+		{&Upload{}, []string{"Token", "Epoch", "LeaseUntil"}},
+		{&Chunk{}, []string{"Mark"}},
+		{&Pack{}, []string{"Size"}},
 	}
-	return saveSetting(tx, settingSchema, 2)
+	for _, c := range columns {
+		for _, name := range c.names {
+			if tx.Migrator().HasColumn(c.table, name) { // its table was made on the way from version 1
+				continue
+			}
+			if err := tx.Migrator().AddColumn(c.table, name); err != nil {
+				return err
+			}
+		}
+	}
+	return tx.Migrator().CreateIndex(&Client{}, "Changed")
+}
+
+// addRetention makes version 3 of the tables of version 2: retention and events.
+func addRetention(tx *gorm.DB) error {
+	for _, name := range []string{"KeepVersions", "ExpireAfter", "KeepPartial"} {
+		if err := tx.Migrator().AddColumn(&Client{}, name); err != nil {
+			return err
+		}
+	}
+	if err := tx.Migrator().CreateIndex(&File{}, "ReceivedAt"); err != nil {
+		return err
+	}
+	return tx.AutoMigrate(&KeptVersion{}, &Event{})
 }
 
 // addProtocol4 makes version 2 of the tables of version 1.

@@ -11,18 +11,18 @@ import (
 	"gorm.io/gorm/clause"
 )
 
-// Begin writes the row of a new upload, in state open, before any byte of it
-// arrives. u names the client, the file, its paths, the size at most and the
-// protocol; Begin gives it its id. It returns ErrRevoked or ErrNotAllowed where the
-// client may not send.
-func (c *Catalogue) Begin(u Upload) (Upload, error) {
-	if who, ok := c.Client(u.ClientID); ok && !who.RevokedAt.IsZero() {
-		return Upload{}, fmt.Errorf("begin upload: %w", ErrRevoked)
-	} else if ok && who.Rights&RightSend == 0 {
-		return Upload{}, fmt.Errorf("begin upload: %w: the client has no right to send", ErrNotAllowed)
-	}
+// Begin writes the row of a new upload of protocol 3, in state open, before any byte
+// of it arrives. u names the client, the file, its paths, the size at most and the
+// protocol; Begin gives it its id. It returns ErrRevoked, ErrNotAllowed, ErrQuota or
+// ErrManyFiles where the client may not.
+func (c *Catalogue) Begin(u Upload, bounds Bounds) (Upload, error) {
 	u.ID, u.State, u.StartedAt = NewID(), UploadOpen, Time{c.now()}
-	err := c.write(func(tx *gorm.DB) error { return tx.Create(&u).Error })
+	err := c.write(of(u.ClientID), once(func(tx *gorm.DB) error {
+		if err := admitBytes(tx, u.ClientID, bounds, 1, u.Size); err != nil {
+			return err
+		}
+		return tx.Create(&u).Error
+	}, func(tx *gorm.DB) (bool, error) { return stands(tx, &Upload{}, "id = ?", u.ID) }))
 	if err != nil {
 		return Upload{}, fmt.Errorf("begin upload: %w", err)
 	}
@@ -39,7 +39,7 @@ type Sums struct {
 // Abandon forgets an upload whose bytes are gone. It does not touch one that its
 // sender has verified; forgetting one that is not there is no error.
 func (c *Catalogue) Abandon(id ID) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
 		gone := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadOpen)
 		if gone.Error != nil || gone.RowsAffected == 0 {
 			return gone.Error
@@ -48,42 +48,109 @@ func (c *Catalogue) Abandon(id ID) error {
 	})
 }
 
+// Discard forgets an open upload, as Abandon does, and turns what the storage has of
+// it to garbage in the same transaction. One that has been sealed stays as it is.
+func (c *Catalogue) Discard(id ID) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
+		gone := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadOpen)
+		if gone.Error != nil || gone.RowsAffected == 0 {
+			return gone.Error
+		}
+		if err := tx.Delete(&Chunk{}, "upload_id = ?", id).Error; err != nil {
+			return err
+		}
+		return discardObjects(tx, Time{c.now()}, id)
+	})
+}
+
+// Upload returns the row of an upload, open or sealed; ok is false where there is none.
+func (c *Catalogue) Upload(id ID) (u Upload, ok bool, err error) {
+	var found []Upload
+	err = c.read(func(db *gorm.DB) error { return db.Limit(1).Find(&found, "id = ?", id).Error })
+	if err != nil || len(found) == 0 {
+		return Upload{}, false, err
+	}
+	return found[0], true, nil
+}
+
+// OpenStreams lists open uploads of protocol 3 that were begun before t, each with its
+// client, at most limit.
+func (c *Catalogue) OpenStreams(t time.Time, limit int) ([]Upload, error) {
+	var uploads []Upload
+	err := c.read(func(db *gorm.DB) error {
+		return db.Preload("Client").Order("started_at, id").Limit(limit).
+			Find(&uploads, "state = ? AND protocol < 4 AND started_at < ?", UploadOpen, Time{t}).Error
+	})
+	return uploads, err
+}
+
 // Seal records that the sender has verified the upload: from here on a crash
-// completes it. It returns ErrNoUpload unless the upload is open.
-func (c *Catalogue) Seal(id ID, size int64, sums Sums) error {
-	return c.write(func(tx *gorm.DB) error {
-		done := tx.Model(&Upload{}).Where("id = ? AND state = ?", id, UploadOpen).
-			Updates(map[string]any{"state": UploadSealing, "size": size, "checksum": sums.CRC32, "digest": sums.BLAKE3})
-		if done.Error == nil && done.RowsAffected == 0 {
+// completes it. epoch is the number of the caller's lease, 0 without one. Seal
+// returns ErrNoUpload unless the upload is open, or sealed already with the same
+// sums, and not leased by somebody else.
+func (c *Catalogue) Seal(id ID, size int64, sums Sums, epoch int64) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
+		open := tx.Model(&Upload{}).Where("id = ? AND state = ?", id, UploadOpen)
+		if epoch != 0 {
+			open = open.Where("epoch = ?", epoch)
+		}
+		done := open.Updates(map[string]any{"state": UploadSealing, "size": size, "checksum": sums.CRC32, "digest": sums.BLAKE3})
+		if done.Error != nil || done.RowsAffected > 0 {
+			return done.Error
+		}
+		u, err := uploadOf(tx, id)
+		if err != nil {
+			return err
+		}
+		same := u.State == UploadSealing && u.Size == size && u.Checksum == sums.CRC32 && u.Digest == sums.BLAKE3
+		if !same || epoch != 0 && u.Epoch != epoch {
 			return ErrNoUpload
 		}
-		return done.Error
+		return nil
 	})
 }
 
 // Commit is the commit point: in one transaction the sealed upload becomes the
 // file of its name, its content takes the place of the one before, which turns to
 // garbage, and the upload's row goes. The content must be durable already. tree,
-// unless nil, is kept with the content.
+// unless nil, is kept with the content. epoch is the number of the caller's lease, 0
+// without one.
 //
 // A file that has a path in the tree keeps it; a new one gets the upload's path or
 // its spare one. Commit returns ErrPathTaken if other files hold both,
-// ErrNoUpload unless the upload is sealed, ErrRevoked if its client was revoked
+// ErrNoUpload unless the upload is sealed and not leased by somebody else, ErrRevoked if its client was revoked
 // meanwhile, and ErrNoReplace if another content stands under the name and the
 // client may not replace it. The same content under the same name is no error: the
-// file stays, and the upload's object turns to garbage.
-func (c *Catalogue) Commit(id ID, tree *Tree) (File, error) {
+// file stays, and the upload's object turns to garbage. An upload that has been
+// committed before is no error either: Commit returns what it became.
+func (c *Catalogue) Commit(id ID, tree *Tree, epoch int64) (File, error) {
+	return c.commitUpload(id, tree, epoch, false)
+}
+
+// CommitInterrupted is Commit for an upload whose sender was never answered: what
+// has been written under its name since it began stays. Then it returns ErrOlder.
+func (c *Catalogue) CommitInterrupted(id ID, tree *Tree, epoch int64) (File, error) {
+	return c.commitUpload(id, tree, epoch, true)
+}
+
+func (c *Catalogue) commitUpload(id ID, tree *Tree, epoch int64, interrupted bool) (File, error) {
 	var file File
-	err := c.write(func(tx *gorm.DB) error {
+	var seen Upload // by a try whose outcome nobody was told
+	err := c.write(ofUpload(id), func(tx *gorm.DB) error {
 		file = File{}
 		var u Upload
 		err := tx.Preload("Client").Take(&u, "id = ? AND state = ?", id, UploadSealing).Error
 		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return ErrNoUpload
+			file, err = became(tx, id, seen)
+			return err
 		}
 		if err != nil {
 			return err
 		}
+		if epoch != 0 && u.Epoch != epoch {
+			return ErrNoUpload
+		}
+		seen = u
 		if !u.Client.RevokedAt.IsZero() {
 			return ErrRevoked
 		}
@@ -96,16 +163,18 @@ func (c *Catalogue) Commit(id ID, tree *Tree) (File, error) {
 			}
 		case err != nil:
 			return err
+		case interrupted && file.ReceivedAt.After(u.StartedAt.Time):
+			return ErrOlder
 		case file.holds(u.Size, u.Digest):
 			return c.keepStanding(tx, &file, u)
 		case u.Client.Rights&RightReplace == 0:
 			return ErrNoReplace
 		default:
-			if err := discardObjects(tx, Time{c.now()}, file.Object); err != nil {
+			if err := c.supersede(tx, *u.Client, file); err != nil {
 				return err
 			}
 		}
-		change, err := nextChange(tx)
+		change, err := c.engine.numbers(tx, 1)
 		if err != nil {
 			return err
 		}
@@ -113,7 +182,7 @@ func (c *Catalogue) Commit(id ID, tree *Tree) (File, error) {
 		file.Digest, file.ModTime, file.Mode, file.Pack, file.PackOffset = u.Digest, u.ModTime, u.Mode, nil, 0
 		file.Verified, file.ReceivedAt = true, Time{c.now()}
 		file.Version++
-		file.Change = change
+		file.Change = change[0]
 		if err := tx.Omit(clause.Associations).Save(&file).Error; err != nil {
 			return err
 		}
@@ -122,13 +191,43 @@ func (c *Catalogue) Commit(id ID, tree *Tree) (File, error) {
 				return err
 			}
 		}
+		if err := c.record(tx, EventVerified, file.ReceivedAt, map[ID]Client{u.ClientID: *u.Client}, file); err != nil {
+			return err
+		}
 		return forgetUpload(tx, id)
 	})
 	if err != nil {
 		return File{}, fmt.Errorf("commit upload: %w", err)
 	}
-	c.mirrorFiles(file)
+	c.view.putFiles(file)
+	c.announce()
 	return file, nil
+}
+
+// became returns the file that an upload was committed as, or whose content it was
+// the same as; ErrNoUpload where it was not committed. seen is the upload as it was,
+// where that is known.
+func became(tx *gorm.DB, id ID, seen Upload) (File, error) {
+	var files []File
+	if err := tx.Limit(1).Find(&files, "object = ?", id).Error; err != nil || len(files) > 0 {
+		return append(files, File{})[0], err
+	}
+	var kept []KeptVersion
+	if err := tx.Limit(1).Find(&kept, "object = ?", id).Error; err != nil {
+		return File{}, err
+	}
+	if len(kept) > 0 {
+		if err := tx.Limit(1).Find(&files, "id = ?", kept[0].FileID).Error; err != nil || len(files) > 0 {
+			return kept[0].as(append(files, File{})[0]), err
+		}
+	}
+	if !seen.ID.IsZero() {
+		err := tx.Limit(1).Find(&files, "client_id = ? AND file_name = ?", seen.ClientID, seen.FileName).Error
+		if err != nil || len(files) > 0 && files[0].holds(seen.Size, seen.Digest) {
+			return append(files, File{})[0], err
+		}
+	}
+	return File{}, ErrNoUpload
 }
 
 // holds reports whether the file is verified content of this size and BLAKE3
@@ -151,11 +250,17 @@ func (c *Catalogue) keepStanding(tx *gorm.DB, file *File, u Upload) error {
 	return forgetUpload(tx, u.ID)
 }
 
-// nextChange numbers a commit.
-func nextChange(tx *gorm.DB) (int64, error) {
+// settingChange is the number of the newest change when files were last removed,
+// with which its row may have gone: numbers are not used again.
+const settingChange = "change"
+
+func newestChange(tx *gorm.DB) (int64, error) {
 	var newest int64
-	err := tx.Model(&File{}).Select("COALESCE(MAX(change), 0)").Scan(&newest).Error
-	return newest + 1, err
+	if err := tx.Model(&File{}).Select("COALESCE(MAX(change), 0)").Scan(&newest).Error; err != nil {
+		return 0, err
+	}
+	removed, err := settingValue(tx, settingChange)
+	return max(newest, removed), err
 }
 
 // forgetUpload removes the row of an upload and those of its chunks.
@@ -164,17 +269,6 @@ func forgetUpload(tx *gorm.DB, id ID) error {
 		return err
 	}
 	return tx.Delete(&Upload{}, "id = ?", id).Error
-}
-
-// mirrorFiles brings committed files to the copy in memory.
-func (c *Catalogue) mirrorFiles(files ...File) {
-	c.mirror.mu.Lock()
-	defer c.mirror.mu.Unlock()
-	for _, f := range files {
-		if have := c.mirror.files[f.ClientID][f.FileName]; have.Change <= f.Change {
-			c.mirror.putFile(f)
-		}
-	}
 }
 
 // choosePath sets the first of the upload's paths that no other file holds and
@@ -235,8 +329,9 @@ func (c *Catalogue) Settled() (int64, error) {
 // LastChange returns the number of the newest change.
 func (c *Catalogue) LastChange() (int64, error) {
 	var newest int64
-	err := c.read(func(db *gorm.DB) error {
-		return db.Model(&File{}).Select("COALESCE(MAX(change), 0)").Scan(&newest).Error
+	err := c.read(func(db *gorm.DB) (err error) {
+		newest, err = newestChange(db)
+		return err
 	})
 	return newest, err
 }
@@ -244,24 +339,23 @@ func (c *Catalogue) LastChange() (int64, error) {
 // SetSettled records that all changes up to the one numbered change stand in the
 // storage, durably.
 func (c *Catalogue) SetSettled(change int64) error {
-	return c.write(func(tx *gorm.DB) error { return saveSetting(tx, settingSettled, change) })
+	return c.write(nobody, func(tx *gorm.DB) error { return saveSetting(tx, settingSettled, change) })
 }
 
 // Lost marks a file whose content is gone or damaged as not verified, unless it
 // has been replaced since (change is the commit that was looked at).
 func (c *Catalogue) Lost(f File) error {
-	err := c.write(func(tx *gorm.DB) error {
+	err := c.write(of(f.ClientID), func(tx *gorm.DB) error {
 		return tx.Model(&File{}).Where("id = ? AND change = ?", f.ID, f.Change).Update("verified", false).Error
 	})
 	if err != nil {
 		return err
 	}
-	c.mirror.mu.Lock()
-	defer c.mirror.mu.Unlock()
-	if have := c.mirror.files[f.ClientID][f.FileName]; have.Change == f.Change {
-		have.Verified = false
-		c.mirror.files[f.ClientID][f.FileName] = have
-	}
+	c.view.amendFile(f.ClientID, f.FileName, func(have *File) {
+		if have.Change == f.Change {
+			have.Verified = false
+		}
+	})
 	return nil
 }
 
@@ -276,7 +370,7 @@ func (c *Catalogue) GarbageBefore(t time.Time, limit int) ([]ID, error) {
 
 // Removed forgets garbage that has been removed from the storage.
 func (c *Catalogue) Removed(objects []ID) error {
-	return c.write(func(tx *gorm.DB) error {
+	return c.write(nobody, func(tx *gorm.DB) error {
 		for part := range slices.Chunk(objects, 500) { // a statement takes 32,766 parameters at most
 			if err := tx.Delete(&Garbage{}, "object IN ?", part).Error; err != nil {
 				return err
@@ -287,10 +381,14 @@ func (c *Catalogue) Removed(objects []ID) error {
 }
 
 func discardObjects(tx *gorm.DB, since Time, objects ...ID) error {
-	for _, o := range objects {
-		err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&Garbage{Object: o, Since: since}).Error
+	for part := range slices.Chunk(objects, 500) {
+		rows := make([]Garbage, len(part))
+		for i, o := range part {
+			rows[i] = Garbage{Object: o, Since: since}
+		}
+		err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&rows).Error
 		if err == nil {
-			err = tx.Delete(&Tree{}, "object = ?", o).Error
+			err = tx.Delete(&Tree{}, "object IN ?", part).Error
 		}
 		if err != nil {
 			return err
@@ -299,19 +397,27 @@ func discardObjects(tx *gorm.DB, since Time, objects ...ID) error {
 	return nil
 }
 
-// read runs a query on the one connection; writes wait for it.
-func (c *Catalogue) read(query func(db *gorm.DB) error) error {
-	if err := query(c.db); err != nil {
-		return c.judge(fmt.Errorf("read the catalogue: %w", err))
+// Delay has garbage that could not be removed tried again later than the rest.
+func (c *Catalogue) Delay(objects []ID) error {
+	if len(objects) == 0 {
+		return nil
 	}
-	return nil
+	return c.write(nobody, func(tx *gorm.DB) error {
+		for part := range slices.Chunk(objects, 500) {
+			if err := tx.Model(&Garbage{}).Where("object IN ?", part).Update("since", Time{c.now()}).Error; err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Unseal turns a sealed upload that cannot become a file into garbage. One that
-// is not there, or not sealed, is left as it is.
-func (c *Catalogue) Unseal(id ID) error {
-	return c.write(func(tx *gorm.DB) error {
-		gone := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing)
+// is not there, or not sealed, or leased by somebody else than who has the number
+// epoch (0: no matter who), is left as it is.
+func (c *Catalogue) Unseal(id ID, epoch int64) error {
+	return c.write(ofUpload(id), func(tx *gorm.DB) error {
+		gone := tx.Where("? = 0 OR epoch = ?", epoch, epoch).Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing)
 		if gone.Error != nil || gone.RowsAffected == 0 {
 			return gone.Error
 		}

@@ -20,35 +20,35 @@ type job struct {
 // wait at the same time share one transaction, and so one sync of the disk; a
 // write that returns an error is undone alone. do may run only on the handle it
 // is given.
-func (c *Catalogue) write(do func(tx *gorm.DB) error) error {
+func (l *local) write(_ order, do func(tx *gorm.DB) error) error {
 	j := job{do: do, done: make(chan error, 1)}
 	select {
-	case c.jobs <- j:
+	case l.jobs <- j:
 		return <-j.done
-	case <-c.closed:
+	case <-l.closed:
 		return ErrClosed
 	}
 }
 
 // runWriter serves write until the catalogue is closed.
-func (c *Catalogue) runWriter() {
-	defer close(c.writerDone)
+func (l *local) runWriter() {
+	defer close(l.writerDone)
 	for {
 		select {
-		case j := <-c.jobs:
-			c.commit(c.gather(j))
-		case <-c.closed:
+		case j := <-l.jobs:
+			l.commit(l.gather(j))
+		case <-l.closed:
 			return
 		}
 	}
 }
 
 // gather collects what waits already; it never waits for more.
-func (c *Catalogue) gather(first job) []job {
+func (l *local) gather(first job) []job {
 	batch := []job{first}
 	for len(batch) < maxBatch {
 		select {
-		case j := <-c.jobs:
+		case j := <-l.jobs:
 			batch = append(batch, j)
 		default:
 			return batch
@@ -58,52 +58,68 @@ func (c *Catalogue) gather(first job) []job {
 }
 
 // commit runs a batch in one transaction, each job under a savepoint of its own.
-func (c *Catalogue) commit(batch []job) {
+func (l *local) commit(batch []job) {
 	results := make([]error, len(batch))
-	if err := c.Err(); err != nil {
+	if err := l.c.Err(); err != nil {
 		for _, j := range batch {
 			j.done <- err
 		}
 		return
 	}
-	err := c.db.Transaction(func(tx *gorm.DB) error {
+	err := l.c.db.Transaction(func(tx *gorm.DB) error {
 		for i, j := range batch {
 			results[i] = tx.Transaction(j.do)
-			if fault := c.judge(results[i]); errors.Is(fault, ErrBroken) {
+			if fault := l.judge(results[i]); errors.Is(fault, ErrBroken) {
 				return fault
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		err = c.judge(fmt.Errorf("commit to the catalogue: %w", err))
+		err = l.judge(fmt.Errorf("commit to the catalogue: %w", err))
 	}
 	for i, j := range batch {
 		if results[i] == nil || err != nil && !isRefusal(results[i]) {
 			results[i] = err
 		}
-		j.done <- c.judge(results[i])
+		j.done <- l.judge(results[i])
 	}
 }
 
-// SQLite's primary result codes that leave the database whole: the write did
-// not happen and may be tried again (https://sqlite.org/rescode.html).
+// SQLite's primary result codes (https://sqlite.org/rescode.html). All but those of
+// damage leave the database whole: the write did not happen and may be tried again.
 const (
 	sqliteBusy     = 5
 	sqliteLocked   = 6
 	sqliteReadOnly = 8
+	sqliteCorrupt  = 11
 	sqliteFull     = 13
 	sqliteCantOpen = 14
+	sqliteNotADB   = 26
 )
+
+const remedyOfDamage = "move it away, with its -wal and -shm, and restore it from a backup, or make it anew with fenc check --rebuild"
+
+// explainDamage says what to do about a database that SQLite cannot read.
+func explainDamage(err error) error {
+	if code, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err); ok && (code.Code()&0xff == sqliteCorrupt || code.Code()&0xff == sqliteNotADB) {
+		return fmt.Errorf("%w: %s", err, remedyOfDamage)
+	}
+	return err
+}
 
 // judge sorts an error of the database. What a caller can be told stays as it
 // is; a database that refuses for now becomes ErrUnavailable; anything else
 // means that nobody knows what reached the disk: it becomes ErrBroken, and the
 // process is told by Broken to end and settle anew.
-func (c *Catalogue) judge(err error) error {
+func (l *local) judge(err error) error {
 	if err == nil || isRefusal(err) || errors.Is(err, ErrBroken) || errors.Is(err, ErrUnavailable) {
 		return err
 	}
+	l.c.faults.Add(1)
 	if code, ok := errors.AsType[interface {
 		error
 		Code() int
@@ -114,19 +130,9 @@ func (c *Catalogue) judge(err error) error {
 		}
 	}
 	err = fmt.Errorf("%w: %w", ErrBroken, err)
-	c.breakOnce.Do(func() {
-		c.brokenBy = err
-		close(c.broken)
+	l.c.breakOnce.Do(func() {
+		l.c.brokenBy = err
+		close(l.c.broken)
 	})
 	return err
-}
-
-// isRefusal reports whether err is the catalogue's own answer and no fault.
-func isRefusal(err error) bool {
-	for _, refusal := range refusals {
-		if errors.Is(err, refusal) {
-			return true
-		}
-	}
-	return false
 }

@@ -42,12 +42,15 @@ the storage has received since.
 			if err != nil {
 				return err
 			}
+			if settings.InPostgres() {
+				return &usageError{fmt.Errorf("backup: the catalogue is in PostgreSQL, whose own tools copy it while servers run: pg_dump --format=custom, or a standby; %s", model.DatabaseName(settings.Database))}
+			}
 			dir := args[0]
 			if err := keepApart("backup", dir, settings.Storage); err != nil {
 				return &usageError{err}
 			}
 			if err := os.MkdirAll(dir, 0o700); err != nil {
-				return fmt.Errorf("backup: %w", explainPermission(err))
+				return fmt.Errorf("backup: %w", explainPermission(err, dir))
 			}
 			path := filepath.Join(dir, time.Now().UTC().Format(backupName))
 			err = beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) error {
@@ -55,7 +58,7 @@ the storage has received since.
 				if errors.Is(err, fs.ErrExist) {
 					err = fmt.Errorf("%w: wait a second", err)
 				}
-				return explainPermission(err)
+				return explainPermission(err, path)
 			})
 			if err != nil {
 				return err

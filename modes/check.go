@@ -4,19 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"fenc/config"
 	"fenc/model"
 	"fenc/model/storage"
 	"fenc/modes/archive"
 	"fenc/modes/check"
+	"fenc/modes/progress"
 	"fenc/wire"
 )
 
@@ -64,7 +63,7 @@ keys are taken from the storage.
 				return a.compare(c)
 			}
 			if err := a.rebuild(c.Context); err != nil {
-				return fmt.Errorf("check: %w", explainPermission(err))
+				return fmt.Errorf("check: %w", explainPermission(err, a.settings.Storage))
 			}
 			return nil
 		},
@@ -80,23 +79,26 @@ type audit struct {
 
 // compare checks beside whoever serves.
 func (a audit) compare(c *cli.Context) error {
-	store, err := storage.OpenBeside(a.settings.Storage)
+	store, err := openBeside(a.settings)
 	if err != nil {
-		return fmt.Errorf("check: %w: name the server's with --storage, or with --config its server.toml", err)
+		return fmt.Errorf("check: %w: name the server's with --storage, or with --config its server.toml", explainStorage(err, a.settings.Storage))
 	}
-	served, err := storage.Served(a.settings.Storage)
-	if err != nil {
-		return errors.Join(err, store.Close())
+	if !a.settings.InBuckets() { // of which nobody can tell who else writes there
+		served, err := storage.Served(a.settings.Storage)
+		if err != nil {
+			return errors.Join(err, store.Close())
+		}
+		a.options.Alone = !served
 	}
-	a.options.Alone = !served
-	err = beside(c, a.settings, model.Options{Beside: true, Fold: foldOf(store)}, func(catalogue *model.Catalogue) error {
+	err = beside(c, a.settings, model.Options{Beside: true, Fold: foldOf(store), KeepVersions: int64(a.settings.KeepVersions)}, func(catalogue *model.Catalogue) error {
 		return a.run(c.Context, catalogue, store)
 	})
 	return errors.Join(err, store.Close())
 }
 
-func foldOf(store *storage.Folder) func(string) string {
-	if store.Folds() {
+// foldOf is how names are compared that a folder takes for the same; nil: as they are.
+func foldOf(store storage.Store) func(string) string {
+	if folder, ok := store.(*storage.Folder); ok && folder.Folds() {
 		return model.Fold
 	}
 	return nil
@@ -105,8 +107,16 @@ func foldOf(store *storage.Folder) func(string) string {
 // rebuild makes the database under another name, and gives it its own when it is
 // complete.
 func (a audit) rebuild(ctx context.Context) error {
+	if a.settings.InPostgres() {
+		return &usageError{errors.New("a lost catalogue in PostgreSQL is restored from its backup, and then mended by fenc check --repair; --rebuild makes one in SQLite: name its path with --database")}
+	}
+	if a.settings.InBuckets() {
+		return &usageError{errors.New("objects in buckets do not say whose files they are: restore the database from a backup (fenc backup), or by PostgreSQL's own means")}
+	}
 	path := a.settings.Database
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+	if there, err := hasContent(path); err != nil {
+		return err
+	} else if there {
 		return &usageError{fmt.Errorf("there is a database at %s: fenc check --repair mends it; move it away, with its -wal and -shm, to make it anew", path)}
 	}
 	store, err := storage.OpenBeside(a.settings.Storage) // not to make one where there is none
@@ -126,7 +136,7 @@ func (a audit) rebuild(ctx context.Context) error {
 			return err
 		}
 	}
-	catalogue, err := model.Open(unfinished, model.Options{Fold: foldOf(store)})
+	catalogue, err := model.Open(unfinished, model.Options{Fold: foldOf(store), KeepVersions: int64(a.settings.KeepVersions)})
 	if err != nil {
 		return err
 	}
@@ -138,6 +148,12 @@ func (a audit) rebuild(ctx context.Context) error {
 	}
 	if closed := catalogue.Close(); closed != nil || err != nil && !errors.As(err, &differs) {
 		return errors.Join(err, closed)
+	}
+	// A log that the lost database left would be taken for the new one's.
+	for _, left := range []string{path + "-wal", path + "-shm"} {
+		if err := os.Rename(left, left+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return errors.Join(err, fmt.Errorf("the new database is at %s", unfinished))
+		}
 	}
 	if err := os.Rename(unfinished, path); err != nil {
 		return errors.Join(err, fmt.Errorf("the new database is at %s", unfinished))
@@ -160,7 +176,17 @@ func (e *differsError) Error() string {
 }
 
 // run prints what differs, and returns a *differsError if something stays.
-func (a audit) run(ctx context.Context, catalogue *model.Catalogue, store *storage.Folder) error {
+func (a audit) run(ctx context.Context, catalogue *model.Catalogue, store check.Store) error {
+	var out io.Writer = a.streams.Out
+	if a.options.Deep || a.options.Repair {
+		var total int64
+		if a.options.Deep {
+			total = totalBytes(catalogue)
+		}
+		reading := progress.NewReading(progress.Options{Out: a.streams.Out, Err: a.streams.Err}, total)
+		defer reading.Close()
+		out, a.options.Progress = reading, reading.Add
+	}
 	a.options.Report = func(f check.Finding) {
 		what := f.Path
 		if what == "" {
@@ -173,32 +199,27 @@ func (a audit) run(ctx context.Context, catalogue *model.Catalogue, store *stora
 		case f.Remedy != "":
 			line += "; " + f.Remedy
 		}
-		fmt.Fprintln(a.streams.Out, line)
-	}
-	if out, ok := a.streams.Err.(*os.File); ok && term.IsTerminal(int(out.Fd())) && (a.options.Deep || a.options.Repair) {
-		bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription("reading"),
-			progressbar.OptionShowBytes(true), progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(200*time.Millisecond))
-		if total, err := totalBytes(catalogue); err == nil && a.options.Deep {
-			bar.ChangeMax64(total)
-		}
-		a.options.Progress = func(n int64) { bar.Add64(n) }
-		defer bar.Finish()
+		fmt.Fprintln(out, line)
 	}
 	sum, err := check.Run(ctx, catalogue, store, a.options)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.streams.Out, "%d files of %d bytes, %d objects: %d differences, %d mended\n", sum.Files, sum.Bytes, sum.Objects, sum.Findings, sum.Mended)
+	fmt.Fprintf(out, "%d files of %d bytes, %d objects: %d differences, %d mended\n", sum.Files, sum.Bytes, sum.Objects, sum.Findings, sum.Mended)
 	if left := sum.Findings - sum.Mended; left > 0 {
 		return &differsError{left}
 	}
 	return nil
 }
 
-func totalBytes(catalogue *model.Catalogue) (total int64, err error) {
+// totalBytes is what the catalogue has; 0 where it does not say.
+func totalBytes(catalogue *model.Catalogue) (total int64) {
 	clients, err := catalogue.Clients()
+	if err != nil {
+		return 0
+	}
 	for _, k := range clients {
 		total += k.Bytes
 	}
-	return total, err
+	return total
 }

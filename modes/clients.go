@@ -1,7 +1,6 @@
 package modes
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"text/tabwriter"
@@ -28,24 +27,32 @@ type clientLine struct {
 	RegisteredAt time.Time  `json:"registered_at"`
 	LastSeen     time.Time  `json:"last_seen"` // up to 10 s old
 	RevokedAt    *time.Time `json:"revoked_at,omitempty"`
+
+	// Retention of its own; absent where the server's holds.
+	KeepVersions *int64 `json:"keep_versions,omitempty"`
+	ExpireAfter  string `json:"expire_after,omitempty"` // a duration; "0s" is never
+	KeepPartial  string `json:"keep_partial,omitempty"` // a duration
 }
 
 func clientsCommand(s Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "clients",
 		Usage:     "list the clients, and change what they may do",
-		UsageText: "fenc clients [--json]\n   fenc clients revoke NAME\n   fenc clients rekey NAME\n   fenc clients rights NAME LIST\n   fenc clients quota NAME SIZE",
+		UsageText: "fenc clients [--json]\n   fenc clients revoke NAME\n   fenc clients rekey NAME\n   fenc clients rights NAME LIST\n   fenc clients quota NAME SIZE\n   fenc clients retention [--keep-versions N] [--expire-after AGE] [--keep-partial AGE] NAME",
 		Description: `Works beside the running server, which follows a change within a second, also
-for sessions that are open.`,
+for sessions that are open.
+
+   fenc clients --json
+   fenc clients revoke grace`,
 		Flags: serverFlags(&cli.BoolFlag{Name: "json", Usage: "print a JSON object for each client", DisableDefaultText: true}),
 		Subcommands: []*cli.Command{
 			changeCommand(s, "revoke", "end what a client may do, at once and for good", "NAME",
-				"Its files stay. Neither its key nor its name comes back by registration;\nfenc clients rekey brings the client back under another key.",
+				"Its files stay. Neither its key nor its name comes back by registration;\nfenc clients rekey brings the client back under another key.\n\n   fenc clients revoke grace",
 				func(catalogue *model.Catalogue, args []string) (string, error) {
 					return "revoked", catalogue.Revoke(args[0])
 				}),
 			rekeyCommand(s),
-			changeCommand(s, "rights", "change a client's rights", "NAME LIST", "LIST is some of send, read and replace, with commas between them, or none.",
+			changeCommand(s, "rights", "change a client's rights", "NAME LIST", "LIST is some of send, read and replace, with commas between them, or none.\n\n   fenc clients rights grace send,read",
 				func(catalogue *model.Catalogue, args []string) (string, error) {
 					rights, err := model.ParseRights(args[1])
 					if err != nil {
@@ -53,34 +60,26 @@ for sessions that are open.`,
 					}
 					return "rights " + rights.String(), catalogue.SetRights(args[0], rights)
 				}),
-			changeCommand(s, "quota", "bound what a client's files may take", "NAME SIZE", "SIZE is a number of bytes, such as 10GiB; 0 leaves it to max_client_size of\nserver.toml.",
+			changeCommand(s, "quota", "bound what a client's files may take", "NAME SIZE", "SIZE is a number of bytes, such as 10GiB; 0 leaves it to max_client_size of\nserver.toml.\n\n   fenc clients quota grace 10GiB",
 				func(catalogue *model.Catalogue, args []string) (string, error) {
 					var quota config.Size
 					if err := quota.UnmarshalText([]byte(args[1])); err != nil {
-						return "", usagef("%w", err)
+						return "", usagef("%q: %w; write a number of bytes such as 10GiB, or 0 for none of its own", args[1], err)
 					}
 					return "quota " + quotaText(int64(quota)), catalogue.SetQuota(args[0], int64(quota))
 				}),
+			retentionCommand(s),
 		},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("no such command %q: revoke, rekey, rights and quota are there", "clients "+c.Args().First())
-			}
-			settings, err := serverSettings(c)
+		Action: errandOf(model.Options{Beside: true}, func(e errand) error {
+			clients, err := e.catalogue.Clients()
 			if err != nil {
 				return err
 			}
-			return beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) error {
-				clients, err := catalogue.Clients()
-				if err != nil {
-					return err
-				}
-				if c.Bool("json") {
-					return printClientsJSON(s, clients)
-				}
-				return printClients(s, clients)
-			})
-		},
+			if e.Bool("json") {
+				return printClientsJSON(s, clients)
+			}
+			return printClients(s, clients)
+		}),
 	}
 }
 
@@ -96,11 +95,12 @@ func lineOf(u model.ClientUse) clientLine {
 	if !k.RevokedAt.IsZero() {
 		line.RevokedAt = &k.RevokedAt.Time
 	}
+	line.KeepVersions, line.ExpireAfter, line.KeepPartial = k.KeepVersions, durationText(k.ExpireAfter), durationText(k.KeepPartial)
 	return line
 }
 
 func printClientsJSON(s Streams, clients []model.ClientUse) error {
-	out := json.NewEncoder(s.Out)
+	out := jsonLines(s.Out)
 	for _, u := range clients {
 		if err := out.Encode(lineOf(u)); err != nil {
 			return err
@@ -132,24 +132,14 @@ func changeCommand(s Streams, name, usage, args, description string, change func
 	return &cli.Command{
 		Name: name, Usage: usage, ArgsUsage: args, UsageText: "fenc clients " + name + " " + args, Description: description,
 		Flags: serverFlags(),
-		Action: func(c *cli.Context) error {
-			got, err := arguments(c)
+		Action: errandOf(model.Options{Beside: true}, func(e errand) error {
+			done, err := change(e.catalogue, e.args)
 			if err != nil {
-				return err
+				return explainClient(err, e.args[0])
 			}
-			settings, err := serverSettings(c)
-			if err != nil {
-				return err
-			}
-			return beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) error {
-				done, err := change(catalogue, got)
-				if err != nil {
-					return explainClient(err, got[0])
-				}
-				fmt.Fprintf(s.Out, "%s: %s\n", wire.Printable(got[0]), done)
-				return nil
-			})
-		},
+			fmt.Fprintf(s.Out, "%s: %s\n", wire.Printable(e.args[0]), done)
+			return nil
+		}),
 	}
 }
 
@@ -168,26 +158,18 @@ func rekeyCommand(s Streams) *cli.Command {
 		Name: "rekey", Usage: "invite a client to come back with another key", ArgsUsage: "NAME", UsageText: "fenc clients rekey [--expires 24h] NAME",
 		Description: `Prints an invite by which whoever has it becomes the client NAME, with a new key,
 in the place of the present one, which works until then. For a key that was lost,
-stolen or revoked.`,
+stolen or revoked.
+
+   fenc clients rekey --expires 1h grace`,
 		Flags: serverFlags(inviteFlags()...),
-		Action: func(c *cli.Context) error {
-			args, err := arguments(c)
+		Action: errandOf(model.Options{Beside: true}, func(e errand) error {
+			expires, err := inviteExpiry(e.Context)
 			if err != nil {
 				return err
 			}
-			settings, err := serverSettings(c, "advertise")
-			if err != nil {
-				return err
-			}
-			expires, err := inviteExpiry(c)
-			if err != nil {
-				return err
-			}
-			return beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) error {
-				return makeInvite(c, s, settings, catalogue, func(token v4.Token) error {
-					return explainClient(catalogue.InviteRekey(args[0], token.Hash(), time.Now().Add(expires)), args[0])
-				})
+			return makeInvite(e.Context, s, e.settings, e.catalogue, func(token v4.Token) error {
+				return explainClient(e.catalogue.InviteRekey(e.args[0], token.Hash(), time.Now().Add(expires)), e.args[0])
 			})
-		},
+		}, "advertise"),
 	}
 }

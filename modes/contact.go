@@ -13,9 +13,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"fenc/config"
+	"fenc/modes/bandwidth"
 	"fenc/modes/send"
 	"fenc/modes/session4"
 	"fenc/wire/v4"
@@ -34,6 +36,23 @@ type contact struct {
 	mePath string
 	me     session4.Identity
 	known  bool // me.toml is there
+	fresh  bool // me.Key was made by this run
+
+	limit *bandwidth.Limit // that all sessions share; nil: none
+}
+
+// senderFlags say which server files are sent to, and as whom.
+func senderFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` (default: transfer.toml, where there is one)"},
+		&cli.StringFlag{Name: "me", Usage: "identity `FILE`; written if it does not exist (FENC_ME; default: me.toml)"},
+		&cli.StringFlag{Name: "server", Usage: "send to `ADDR`, host:port (FENC_SERVER; default: 127.0.0.1:1234)"},
+		&cli.StringFlag{Name: "name", Usage: "register as `NAME` (FENC_NAME; default: you@this-machine)"},
+		&cli.StringFlag{Name: "server-key", Usage: "trust the server whose key has this `FINGERPRINT` (FENC_SERVER_KEY)"},
+		&cli.BoolFlag{Name: "accept-new", Usage: "trust a server's key that is seen for the first time, without asking", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "no-input", Usage: "never ask", DisableDefaultText: true},
+		&cli.StringFlag{Name: "streams", Usage: "send over `N` connections, 1 to 16 (FENC_STREAMS; default: 1)"},
+	}
 }
 
 // newContact reads me.toml, where there is one.
@@ -66,6 +85,10 @@ func (k *contact) to() session4.Settings {
 		Server: k.settings.Server, RequirePQ: k.settings.RequirePQ, Software: software(),
 		ConnectTimeout: time.Duration(k.settings.ConnectTimeout), Timeout: time.Duration(k.settings.Timeout),
 	}
+	if b := k.settings.BWLimit; b.Bounds() && k.limit == nil {
+		k.limit = bandwidth.New(b.At)
+	}
+	to.Limit = k.limit
 	for _, text := range k.settings.ServerKey {
 		f, err := v4.ParseFingerprint(text)
 		if err != nil {
@@ -113,7 +136,7 @@ func probe(ctx context.Context, to session4.Settings) (v4.Fingerprint, error) {
 	defer c.Close()
 	key, err := v4.Probe(ctx, c)
 	if err != nil {
-		return v4.Fingerprint{}, to.Lost("asking for its key", fmt.Errorf("%w (is it a fenc server that serves protocol 4?)", err))
+		return v4.Fingerprint{}, to.Lost("asking for its key", err)
 	}
 	return key, nil
 }
@@ -180,8 +203,11 @@ func (k *contact) open(ctx context.Context, run *session4.Run) (_ *session4.Sess
 			return nil, &usageError{err}
 		}
 	}
-	if k.me.Key, err = v4.NewIdentity(); err != nil {
-		return nil, err
+	if !k.fresh { // the same key at each attempt: the server may have registered it and its answer been lost
+		if k.me.Key, err = v4.NewIdentity(); err != nil {
+			return nil, err
+		}
+		k.fresh = true
 	}
 	file, err := config.PrepareMe(k.mePath, config.Secret(k.me.Key.Text()), k.me.Name)
 	if err != nil {
@@ -202,6 +228,23 @@ func (k *contact) open(ctx context.Context, run *session4.Run) (_ *session4.Sess
 	return s, nil
 }
 
+// openPatiently is open, again and with the same key where the connection is lost
+// before the answer: the server may have registered the key, and used the invite up for it.
+func (k *contact) openPatiently(ctx context.Context, run *session4.Run) (*session4.Session, error) {
+	for pause := 200 * time.Millisecond; ; pause *= 2 {
+		s, err := k.open(ctx, run)
+		var lost *session4.ConnectionError
+		if err == nil || !errors.As(err, &lost) || !lost.Reached || errors.Is(err, v4.ErrFrame) || pause > 5*time.Second {
+			return s, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // explain adds to an error of a session what to do about it.
 func (k *contact) explain(err error) error {
 	var key *v4.ServerKeyError
@@ -210,31 +253,35 @@ func (k *contact) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &key):
-		return &changedKey{k.settings.Server, k.source.Path, key}
+		return &changedKey{k.settings.Server, k.settings.Origin("server_key"), key}
 	case errors.As(err, &refusal):
-		return fmt.Errorf("%w%s", err, remedyFor(refusal.Reason))
+		return fmt.Errorf("%w%s", err, k.remedyFor(refusal.Reason))
 	}
 	return hintAtDefaults(err, k.settings, k.source)
 }
 
 // remedyFor says what a refused client can do.
-func remedyFor(reason v4.Reason) string {
+func (k *contact) remedyFor(reason v4.Reason) string {
 	switch reason {
 	case v4.ReasonNotAdmitted:
 		return ": ask the server's operator for an invite (fenc invite), and use it with fenc join"
 	case v4.ReasonNameInUse:
-		return ": choose another name with --name, or bring the me.toml that it was registered with"
+		return fmt.Sprintf(": somebody is %q at %s already: choose another name with --name, or bring the me.toml that it was registered with (--me)", k.me.Name, k.settings.Server)
 	case v4.ReasonInviteUsed, v4.ReasonInviteExpired, v4.ReasonInviteUnknown:
 		return ": ask the server's operator for a new invite"
 	case v4.ReasonRevoked:
 		return ": ask the server's operator"
+	case v4.ReasonNoSpace, v4.ReasonDegraded, v4.ReasonWriteFailed, v4.ReasonUnavailable, v4.ReasonFault:
+		return ": the server's operator finds more in its log; once that is mended, sending again goes on where this ended"
+	case v4.ReasonOtherName:
+		return ": leave --name out, or register the other name with another me.toml (--me)"
 	}
 	return ""
 }
 
 // changedKey is a server that has another key than the one that is pinned.
 type changedKey struct {
-	server, file string
+	server, from string // where the pin comes from
 	err          *v4.ServerKeyError
 }
 
@@ -246,7 +293,7 @@ func (e *changedKey) Error() string {
 Either the server was set up anew, or somebody stands between it and you and
 would read what you send. Nothing was sent. Ask the server's operator for the
 key that fenc serve logs; if it is the new one, run: fenc trust %s`,
-		e.server, e.err.Want[0], cmp.Or(e.file, "--server-key"), e.err.Got, e.err.Got)
+		e.server, e.err.Want[0], cmp.Or(e.from, "of the invite"), e.err.Got, e.err.Got)
 }
 
 func (e *changedKey) Unwrap() error { return send.ErrServerKey }

@@ -22,9 +22,6 @@ me.toml and server.toml beside them. The old files stay as they are.
 			&cli.BoolFlag{Name: "force", Usage: "replace TOML files that exist"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := checkOptionsFirst(c); err != nil {
-				return err
-			}
 			if c.NArg() != 1 {
 				return usagef("import takes one DIR, got %d arguments", c.NArg())
 			}

@@ -49,7 +49,7 @@ stored), replace (put new content in the place of old).`,
 		Subcommands: []*cli.Command{inviteListCommand(s), inviteRevokeCommand(s)},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
-				return usagef("no such command %q: fenc invite list and fenc invite revoke are there; a client's name goes behind --name", "invite "+c.Args().First())
+				return fmt.Errorf("%w; a client's name goes behind --name", unknownCommand(c.App.Name+" invite", c.Command.Subcommands, c.Args().First()))
 			}
 			settings, err := serverSettings(c, "advertise")
 			if err != nil {
@@ -71,7 +71,7 @@ stored), replace (put new content in the place of old).`,
 			var quota config.Size
 			if c.IsSet("quota") {
 				if err := quota.UnmarshalText([]byte(c.String("quota"))); err != nil {
-					return usagef("--quota: %w", err)
+					return usagef("--quota %q: %w; write a number of bytes such as 10GiB", c.String("quota"), err)
 				}
 			}
 			invite.Quota, invite.ExpiresAt = int64(quota), model.Time{Time: time.Now().Add(expires)}
@@ -97,12 +97,12 @@ stored), replace (put new content in the place of old).`,
 func inviteExpiry(c *cli.Context) (time.Duration, error) {
 	var d config.Duration
 	if err := d.UnmarshalText([]byte(c.String("expires"))); err != nil {
-		return 0, usagef("--expires: %w", err)
+		return 0, usagef("--expires %q: %w; write one from 1m to 8760h, such as 24h", c.String("expires"), err)
 	}
 	if expires := time.Duration(d); expires >= time.Minute && expires <= 8760*time.Hour {
 		return expires, nil
 	}
-	return 0, usagef("--expires %s: want 1m to 8760h", c.String("expires"))
+	return 0, usagef("--expires %q: write a duration from 1m to 8760h, such as 24h", c.String("expires"))
 }
 
 // makeInvite makes a token, has it recorded, and prints the line that carries it.
@@ -155,36 +155,28 @@ func inviteAddress(settings config.Server, catalogue *model.Catalogue) (string, 
 
 func inviteListCommand(s Streams) *cli.Command {
 	return &cli.Command{
-		Name:      "list",
-		Usage:     "list the invites",
-		UsageText: "fenc invite list",
-		Flags:     serverFlags(),
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			settings, err := serverSettings(c)
+		Name:        "list",
+		Usage:       "list the invites",
+		UsageText:   "fenc invite list",
+		Description: "   fenc invite list",
+		Flags:       serverFlags(),
+		Action: errandOf(model.Options{Beside: true}, func(e errand) error {
+			invites, err := e.catalogue.Invites()
 			if err != nil {
 				return err
 			}
-			return beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) error {
-				invites, err := catalogue.Invites()
-				if err != nil {
-					return err
+			table := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(table, "INVITE\tNAME\tRIGHTS\tQUOTA\tSTATE\tEXPIRES\tFOR")
+			for _, i := range invites {
+				purpose := "registration"
+				if i.Rekey {
+					purpose = "another key"
 				}
-				table := tabwriter.NewWriter(s.Out, 0, 8, 2, ' ', 0)
-				fmt.Fprintln(table, "INVITE\tNAME\tRIGHTS\tQUOTA\tSTATE\tEXPIRES\tFOR")
-				for _, i := range invites {
-					purpose := "registration"
-					if i.Rekey {
-						purpose = "another key"
-					}
-					fmt.Fprintf(table, "%.8s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.TokenHash, wire.Printable(cmp.Or(i.Name, "-")), i.Rights, quotaText(i.Quota),
-						i.State(time.Now()), i.ExpiresAt.Format(time.RFC3339), purpose)
-				}
-				return table.Flush()
-			})
-		},
+				fmt.Fprintf(table, "%.8s\t%s\t%s\t%s\t%s\t%s\t%s\n", i.TokenHash, wire.Printable(cmp.Or(i.Name, "-")), i.Rights, quotaText(i.Quota),
+					i.State(time.Now()), i.ExpiresAt.Format(time.RFC3339), purpose)
+			}
+			return table.Flush()
+		}),
 	}
 }
 
@@ -201,30 +193,20 @@ func inviteRevokeCommand(s Streams) *cli.Command {
 		Usage:       "take an open invite back",
 		ArgsUsage:   "WHICH",
 		UsageText:   "fenc invite revoke WHICH",
-		Description: "WHICH is what fenc invite list shows under INVITE, or the name that it is for.",
+		Description: "WHICH is what fenc invite list shows under INVITE, or the name that it is for.\n\n   fenc invite revoke grace",
 		Flags:       serverFlags(),
-		Action: func(c *cli.Context) error {
-			which, err := arguments(c)
+		Action: errandOf(model.Options{Beside: true}, func(e errand) error {
+			revoked, err := e.catalogue.RevokeInvite(e.args[0])
+			if errors.Is(err, model.ErrInviteUnknown) {
+				return fmt.Errorf("no open invite is %q: fenc invite list shows them", e.args[0])
+			}
 			if err != nil {
 				return err
 			}
-			settings, err := serverSettings(c)
-			if err != nil {
-				return err
+			for _, i := range revoked {
+				fmt.Fprintf(s.Out, "taken back: invite %.8s for %s\n", i.TokenHash, wire.Printable(cmp.Or(i.Name, "any name")))
 			}
-			return beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) error {
-				revoked, err := catalogue.RevokeInvite(which[0])
-				if errors.Is(err, model.ErrInviteUnknown) {
-					return fmt.Errorf("no open invite is %q: fenc invite list shows them", which[0])
-				}
-				if err != nil {
-					return err
-				}
-				for _, i := range revoked {
-					fmt.Fprintf(s.Out, "taken back: invite %.8s for %s\n", i.TokenHash, wire.Printable(cmp.Or(i.Name, "any name")))
-				}
-				return nil
-			})
-		},
+			return nil
+		}),
 	}
 }

@@ -3,18 +3,18 @@ package modes
 import (
 	"bufio"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"fenc/config"
+	"fenc/modes/send"
 	"fenc/modes/session4"
 	"fenc/wire"
 	"fenc/wire/v4"
@@ -25,30 +25,35 @@ func joinCommand(s Streams) *cli.Command {
 		Name:      "join",
 		Usage:     "become a client of a server, by an invite",
 		ArgsUsage: "INVITE",
-		UsageText: "fenc join [--name NAME] [--dir DIR] [INVITE]",
-		Description: `Takes the line that fenc invite printed on the server: as an argument, or from
-standard input, where nobody else on this machine can see it. Registers there, and
-writes transfer.toml and me.toml, so that from then on this is enough:
+		UsageText: "fenc join [--name NAME] [--dir DIR] [--file FILE | INVITE]",
+		Description: `Takes the line that fenc invite printed on the server: from standard input or a
+file, where nobody else on this machine can see it, or as an argument. Registers
+there, and writes transfer.toml and me.toml:
+
+   fenc join --file invite.txt
+
+From then on this is enough:
 
    fenc send FILE`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "name", Usage: "register as `NAME`, if the invite has none (FENC_NAME; default: you@this-machine)"},
+			&cli.StringFlag{Name: "file", Usage: "read the invite from `FILE` (default: the credential invite of systemd, else standard input)"},
 			&cli.StringFlag{Name: "dir", Usage: "write transfer.toml and me.toml into `DIR` (default: fenc/ of your configuration directory)"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := checkOptionsFirst(c); err != nil {
-				return err
-			}
 			if c.NArg() > 1 {
 				return usagef("join takes one INVITE, got %d arguments", c.NArg())
 			}
-			line, err := inviteLine(c.Args().First(), s)
+			if c.NArg() > 0 && c.IsSet("file") {
+				return usagef("join: --file %s and an INVITE: give one of the two", c.String("file"))
+			}
+			line, err := inviteLine(c.Args().First(), c.String("file"), s)
 			if err != nil {
 				return err
 			}
 			invite, err := v4.ParseInvite(line)
 			if err != nil {
-				return &usageError{fmt.Errorf("join: %w", err)}
+				return usagef("join: %w: copy the whole line that fenc invite printed on the server", err)
 			}
 			dir := cmp.Or(c.String("dir"), config.System().Home())
 			if err := join(c, s, invite, dir); err != nil {
@@ -59,20 +64,32 @@ writes transfer.toml and me.toml, so that from then on this is enough:
 	}
 }
 
-// inviteLine returns the invite: the argument or, without one, a line of standard
-// input.
-func inviteLine(argument string, s Streams) (string, error) {
+// inviteLine returns the invite: the argument or, without one, the line of a file,
+// of systemd's credential, or of standard input.
+func inviteLine(argument, file string, s Streams) (string, error) {
 	if argument != "" && argument != "-" {
 		return argument, nil
 	}
-	if isTerminal(s.In) {
+	if credential, ok := config.System().Credential(config.InviteName); ok && file == "" && argument == "" {
+		file = credential
+	}
+	from := s.In
+	switch {
+	case file != "" && file != "-":
+		f, err := os.Open(file)
+		if err != nil {
+			return "", usagef("join: --file %s: %w", file, send.Plain(err))
+		}
+		defer f.Close()
+		from = f
+	case isTerminal(s.In):
 		fmt.Fprint(s.Err, "Paste the invite: ")
 	}
-	line, err := bufio.NewReader(io.LimitReader(s.In, 4096)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(from, 4096)).ReadString('\n')
 	if err != nil && err != io.EOF {
-		return "", fmt.Errorf("join: read the invite from standard input: %w", err)
+		return "", fmt.Errorf("join: read the invite from %s: %w", cmp.Or(file, "standard input"), send.Plain(err))
 	}
-	return line, nil
+	return strings.TrimSpace(line), nil
 }
 
 func join(c *cli.Context, s Streams, invite v4.Invite, dir string) error {
@@ -113,7 +130,7 @@ func join(c *cli.Context, s Streams, invite v4.Invite, dir string) error {
 	if err != nil {
 		return err
 	}
-	session, err := k.openPatiently(c.Context)
+	session, err := k.openPatiently(c.Context, session4.NewRun())
 	if err != nil {
 		if source.Path == "" && !k.known {
 			err = errors.Join(err, os.Remove(transfer))
@@ -135,21 +152,4 @@ func sameFile(a, b string) bool {
 	}
 	other, err := os.Stat(b)
 	return err == nil && os.SameFile(one, other)
-}
-
-// openPatiently is open, again and with the same key where the connection is lost
-// before the answer: the server may have used the invite up for it.
-func (k *contact) openPatiently(ctx context.Context) (*session4.Session, error) {
-	for pause := 200 * time.Millisecond; ; pause *= 2 {
-		s, err := k.open(ctx, session4.NewRun())
-		var lost *session4.ConnectionError
-		if err == nil || !errors.As(err, &lost) || !lost.Reached || errors.Is(err, v4.ErrFrame) || pause > 5*time.Second {
-			return s, err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }

@@ -2,7 +2,6 @@ package modes
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"text/tabwriter"
@@ -65,16 +64,15 @@ type entryLine struct {
 
 func listCommand(s Streams) *cli.Command {
 	return &cli.Command{
-		Name:        "list",
-		Usage:       "list your files on the server",
-		ArgsUsage:   "PREFIX",
-		UsageText:   "fenc list [--json] [PREFIX]",
-		Description: "PREFIX is a file, or a folder of which all is listed; all of your files without it.",
-		Flags:       readFlags(&cli.BoolFlag{Name: "json", Usage: "print a JSON object for each file", DisableDefaultText: true}),
+		Name:      "list",
+		Usage:     "list your files on the server",
+		ArgsUsage: "PREFIX",
+		UsageText: "fenc list [--json] [PREFIX]",
+		Description: `PREFIX is a file, or a folder of which all is listed; all of your files without it.
+
+   fenc list photos/`,
+		Flags: readFlags(&cli.BoolFlag{Name: "json", Usage: "print a JSON object for each file", DisableDefaultText: true}),
 		Action: func(c *cli.Context) error {
-			if err := checkOptionsFirst(c); err != nil {
-				return err
-			}
 			if c.NArg() > 1 {
 				return usagef("list takes one PREFIX, got %d arguments", c.NArg())
 			}
@@ -117,7 +115,7 @@ func list(ctx context.Context, k *contact, prefix string, asJSON bool) error {
 	}
 	defer session.Close()
 	table := tabwriter.NewWriter(k.streams.Out, 0, 8, 2, ' ', 0)
-	out := json.NewEncoder(k.streams.Out)
+	out := jsonLines(k.streams.Out)
 	files := 0
 	err = get4.List(ctx, session, prefix, func(e v4.Entry) error {
 		files++

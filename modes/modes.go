@@ -60,6 +60,10 @@ type Streams struct {
 	// OwnProcess: the process does nothing else, so that what holds for all of it
 	// may be set: what it may open, and how much memory it keeps to.
 	OwnProcess bool
+
+	// Storage opens the server's storage; nil is storage.OpenFolder. Tests put
+	// file systems in its place that fail.
+	Storage openStorage
 }
 
 // App is the fenc command with its modes. Results go to s.Out, log lines and
@@ -68,17 +72,24 @@ func App(s Streams) *cli.App {
 	app := &cli.App{
 		Name:  "fenc",
 		Usage: "get files onto a server you own: encrypted, verified end to end, catalogued",
-		Description: `On the server:  fenc serve
-                fenc invite --name NAME
-On a client:    fenc join INVITE
-                fenc send FILE
+		Description: `On the server:
+
+   fenc serve
+   fenc invite --name NAME
+
+On a client:
+
+   fenc join INVITE
+   fenc send FILE
 
 Settings come from server.toml, transfer.toml and me.toml, looked for in the
 working directory and then in fenc/ of your configuration directory. Flags win
 over the environment (FENC_ and the key in upper case), that over the files.`,
 		Commands: []*cli.Command{
-			serveCommand(s), inviteCommand(s), clientsCommand(s), filesCommand(s), backupCommand(s), checkCommand(s),
-			joinCommand(s), sendCommand(s), listCommand(s), getCommand(s), trustCommand(s), importCommand(s), versionCommand(s),
+			serveCommand(s), inviteCommand(s), clientsCommand(s), filesCommand(s), uploadsCommand(s), eventsCommand(s),
+			sessionsCommand(s), reloadCommand(s), healthCommand(s), backupCommand(s), checkCommand(s), migrateCommand(s), copyCommand(s),
+			joinCommand(s), sendCommand(s), watchCommand(s), listCommand(s), getCommand(s), trustCommand(s), importCommand(s), versionCommand(s), hookRunnerCommand(s),
+			doctorCommand(s), completionCommand(s), manCommand(s), completeCommand(s),
 		},
 		Reader:          s.In,
 		Writer:          s.Out,
@@ -100,7 +111,7 @@ over the environment (FENC_ and the key in upper case), that over the files.`,
 			case c.Args().First() == "help":
 				return showHelp(c)
 			}
-			return unknownCommand(c)
+			return unknownCommand(c.App.Name, c.App.Commands, c.Args().First())
 		},
 	}
 	dress(app.Commands)
@@ -117,16 +128,18 @@ func dress(commands []*cli.Command) {
 	}
 }
 
-// showHelp is fenc help [COMMAND], which people try first.
+// showHelp is fenc help [COMMAND...], which people try first.
 func showHelp(c *cli.Context) error {
-	name := c.Args().Get(1)
-	if name == "" {
-		return cli.ShowAppHelp(c)
+	name, commands := c.App.Name, c.App.Commands
+	call := []string{name}
+	for _, word := range c.Args().Tail() {
+		command := commandNamed(commands, word)
+		if command == nil {
+			return unknownCommand(name, commands, word)
+		}
+		name, commands, call = name+" "+word, command.Subcommands, append(call, word)
 	}
-	if c.App.Command(name) == nil {
-		return usagef("no such command %q: fenc --help lists them", name)
-	}
-	return cli.ShowCommandHelp(c, name)
+	return c.App.RunContext(c.Context, append(call, "--help"))
 }
 
 func helpFlag() cli.Flag {
@@ -139,48 +152,13 @@ func asUsage(c *cli.Context, err error, _ bool) error {
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != command {
 		command += " " + c.Command.Name
 	}
-	what := err.Error()
-	if name, unknown := strings.CutPrefix(what, "flag provided but not defined: "); unknown {
-		what = "no such option " + twoDashes(name)
-	} else if name, bare := strings.CutPrefix(what, "flag needs an argument: "); bare {
-		what = "no value for the option " + twoDashes(name)
-	}
-	return usagef("%s: %s --help lists the options", what, command)
-}
-
-// twoDashes writes an option as people do: cli leaves one dash of it.
-func twoDashes(option string) string {
-	name := strings.TrimLeft(option, "-")
-	if len(name) == 1 {
-		return "-" + name
-	}
-	return "--" + name
-}
-
-func unknownCommand(c *cli.Context) error {
-	name := c.Args().First()
-	hint := "fenc --help lists them"
-	if near := cli.SuggestCommand(c.App.Commands, name); near != "" && !strings.Contains(near, `""`) {
-		hint = near + " " + hint // a whole sentence; of nothing where nothing is near
-	}
-	return usagef("no such command %q: %s", name, hint)
-}
-
-// checkOptionsFirst refuses what looks like an option among the arguments, where
-// it would be taken for a file.
-func checkOptionsFirst(c *cli.Context) error {
-	for _, arg := range c.Args().Slice() {
-		if len(arg) > 1 && strings.HasPrefix(arg, "-") {
-			return usagef("options go before %s: move %s to the front (a file of that name is ./%[2]s)", c.Command.ArgsUsage, arg)
-		}
-	}
-	return nil
+	return usagef("%w: %s --help lists the options", err, command)
 }
 
 // noArguments refuses arguments to a command that takes none.
 func noArguments(c *cli.Context) error {
 	if c.Args().Present() {
-		return usagef("%s takes no arguments, got %q", c.Command.Name, c.Args().First())
+		return usagef("%s takes no arguments, got %q: fenc %[1]s --help shows how", commandName(c), c.Args().First())
 	}
 	return nil
 }

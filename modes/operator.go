@@ -3,7 +3,6 @@ package modes
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -16,7 +15,7 @@ import (
 func serverFlags(more ...cli.Flag) []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "config", Usage: "read the server's settings from `FILE` (default: server.toml, where there is one)"},
-		&cli.StringFlag{Name: "database", Usage: "the server's catalogue, the path of a SQLite file (FENC_DATABASE; default: fenc.db)"},
+		&cli.StringFlag{Name: "database", Usage: "the server's catalogue, the path of a SQLite file or postgres://USER@HOST/NAME (FENC_DATABASE; default: fenc.db)"},
 	}, more...)
 }
 
@@ -43,12 +42,9 @@ func commandName(c *cli.Context) string {
 
 // beside runs do over the catalogue of a server, which may be running.
 func beside(c *cli.Context, settings config.Server, o model.Options, do func(*model.Catalogue) error) error {
-	catalogue, err := model.Open(settings.Database, o)
+	catalogue, err := openCatalogue(settings, o)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: name the server's with --database, or with --config its server.toml; fenc serve makes it at its first start", err)
-		}
-		return fmt.Errorf("%s: %w", commandName(c), explainPermission(err))
+		return fmt.Errorf("%s: %w", commandName(c), explainMissing(err, settings.Database))
 	}
 	if err := errors.Join(do(catalogue), catalogue.Close()); err != nil {
 		return fmt.Errorf("%s: %w", commandName(c), err)
@@ -56,11 +52,38 @@ func beside(c *cli.Context, settings config.Server, o model.Options, do func(*mo
 	return nil
 }
 
+// errand is what a command does over the catalogue of a server.
+type errand struct {
+	*cli.Context
+	args      []string // as many as the words of the command's ArgsUsage
+	settings  config.Server
+	catalogue *model.Catalogue
+}
+
+// errandOf is the action of such a command. Its options of the names in keys override
+// settings.
+func errandOf(o model.Options, do func(errand) error, keys ...string) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		args, err := arguments(c)
+		if err != nil {
+			return err
+		}
+		settings, err := serverSettings(c, keys...)
+		if err != nil {
+			return err
+		}
+		return beside(c, settings, o, func(catalogue *model.Catalogue) error { return do(errand{c, args, settings, catalogue}) })
+	}
+}
+
 // arguments returns the command's arguments, of which there must be as many as the
 // words of its ArgsUsage.
 func arguments(c *cli.Context) ([]string, error) {
-	if err := checkOptionsFirst(c); err != nil {
-		return nil, err
+	switch {
+	case c.Args().Present() && len(c.Command.Subcommands) > 0:
+		return nil, unknownCommand(c.App.Name+" "+commandName(c), c.Command.Subcommands, c.Args().First())
+	case c.Command.ArgsUsage == "":
+		return nil, noArguments(c)
 	}
 	if c.NArg() != len(strings.Fields(c.Command.ArgsUsage)) {
 		return nil, usagef("%s takes %s, got %d arguments: fenc %[1]s --help shows how", commandName(c), c.Command.ArgsUsage, c.NArg())

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/user"
-	"sync"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -36,33 +35,22 @@ is who you are to that server from then on: keep it secret, and keep a copy.
 
    fenc send --server files.example.org:1234 --name grace report.pdf
 
-Exit status: 0 all verified, 1 a transfer failed, 2 wrong usage or
-configuration, 3 refused by the server, 4 the server has another key than the
-pinned one, 130 interrupted.`,
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` (default: transfer.toml, where there is one)"},
-			&cli.StringFlag{Name: "me", Usage: "identity `FILE`; written if it does not exist (FENC_ME; default: me.toml)"},
-			&cli.StringFlag{Name: "server", Usage: "send to `ADDR`, host:port (FENC_SERVER; default: 127.0.0.1:1234)"},
-			&cli.StringFlag{Name: "name", Usage: "register as `NAME` (FENC_NAME; default: you@this-machine)"},
+From other programs' habits:
+
+   find . -newer last -type f | fenc send --files-from -
+   fenc send --bwlimit "08:00,1M 19:00,off" --remove-source-files outbox/
+
+` + exitText(),
+		Flags: slices.Concat(senderFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "protocol", Usage: "speak this `VERSION`, 3 or 4 (FENC_PROTOCOL; default: 4)"},
 			&cli.StringFlag{Name: "as", Usage: "call the one FILE `NAME` at the server (default: its own name; stdin for -)"},
-			&cli.StringFlag{Name: "server-key", Usage: "trust the server whose key has this `FINGERPRINT` (FENC_SERVER_KEY)"},
-			&cli.BoolFlag{Name: "accept-new", Usage: "trust a server's key that is seen for the first time, without asking", DisableDefaultText: true},
-			&cli.BoolFlag{Name: "no-input", Usage: "never ask", DisableDefaultText: true},
-			&cli.StringFlag{Name: "streams", Usage: "send over `N` connections, 1 to 16 (FENC_STREAMS; default: 1)"},
 			&cli.StringFlag{Name: "retry-for", Usage: "try again for `DURATION` after a failure that may pass (FENC_RETRY_FOR; default: 10m)"},
-			&cli.StringSliceFlag{Name: "exclude", Usage: "leave out what matches `PATTERN`, as .gitignore has them; may be repeated"},
-			&cli.StringSliceFlag{Name: "exclude-from", Usage: "leave out what matches a pattern in `FILE`; may be repeated"},
-			&cli.BoolFlag{Name: "follow-links", Usage: "send what symbolic links lead to, instead of skipping them", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be sent, and send nothing", DisableDefaultText: true},
-		},
+		}, filterFlags(), showFlags()),
 		Action: func(c *cli.Context) error {
-			if err := checkOptionsFirst(c); err != nil {
-				return err
-			}
 			settings, source, err := config.LoadTransfer(c.String("config"))
 			if err == nil {
-				err = overridden(c, settings.Override, "me", "server", "server-key", "name", "protocol", "streams", "retry-for", "follow-links")
+				err = overridden(c, settings.Override, "me", "server", "server-key", "name", "protocol", "streams", "retry-for", "follow-links", "min-size", "max-size", "bwlimit")
 			}
 			if err == nil && c.Args().Present() {
 				err = settings.Override("files", c.Args().Slice()...)
@@ -75,15 +63,25 @@ pinned one, 130 interrupted.`,
 			if err != nil {
 				return &usageError{err}
 			}
-			if len(settings.Files) == 0 {
+			lists := c.StringSlice("files-from")
+			if len(lists) > 0 && !c.Args().Present() {
+				settings.Files = nil // of transfer.toml, which are for when nothing is named
+			}
+			if len(settings.Files)+len(lists) == 0 {
 				return usagef("send: nothing to send: name a FILE, or set files in transfer.toml")
 			}
 			if settings.Protocol == v3.Version {
-				err = runSend3(c.Context, s, settings, source, c.String("as"))
+				if err := checkProtocol3(c, settings); err != nil {
+					return err
+				}
+				v := showing(c, s, false)
+				err = v.end(runSend3(c.Context, s, settings, source, c.String("as"), v))
 			} else {
-				err = runSend4(c.Context, s, settings, source, sendOptions{
+				v := showing(c, s, false)
+				err = v.end(runSend4(c.Context, s, settings, source, sendOptions{
 					as: c.String("as"), acceptNew: c.Bool("accept-new"), noInput: c.Bool("no-input"), dryRun: c.Bool("dry-run"),
-				})
+					lists: lists, nul: c.Bool("from0"), readAll: c.Bool("checksum"), remove: c.Bool("remove-source-files"),
+				}, v))
 			}
 			if err != nil {
 				return fmt.Errorf("send: %w", err)
@@ -123,36 +121,3 @@ type interrupted struct{ left error }
 
 func (e *interrupted) Error() string { return "interrupted: " + e.left.Error() }
 func (e *interrupted) Unwrap() error { return context.Canceled }
-
-// tally prints results and counts them.
-type tally struct {
-	out io.Writer
-
-	mu            sync.Mutex
-	files, failed int
-	last          error
-}
-
-func (t *tally) report(r send.Result) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.files++
-	if r.Err != nil {
-		t.failed++
-		t.last = r.Err
-	}
-	r.Print(t.out, wire.Printable)
-}
-
-// err is the error for the whole, nil if every file was verified.
-func (t *tally) err(ctx context.Context) error {
-	switch {
-	case t.failed == 0:
-		return nil
-	case ctx.Err() != nil:
-		return &interrupted{fmt.Errorf("%d of %d files not verified", t.failed, t.files)}
-	case t.files == 1 && errors.Is(t.last, send.ErrRefused):
-		return send.ErrRefused
-	}
-	return fmt.Errorf("%d of %d files not verified", t.failed, t.files)
-}

@@ -15,7 +15,7 @@ import (
 )
 
 // runSend3 is fenc send by protocol 3: it opens the identity and the files, sends, and prints a line for each.
-func runSend3(ctx context.Context, s Streams, settings config.Transfer, source config.Source, as string) error {
+func runSend3(ctx context.Context, s Streams, settings config.Transfer, source config.Source, as string, v *show) error {
 	files := settings.ExpandFiles()
 	names, err := sentNames(files, as)
 	if err != nil {
@@ -32,39 +32,42 @@ func runSend3(ctx context.Context, s Streams, settings config.Transfer, source c
 		return &usageError{err}
 	}
 
-	tally := &tally{out: s.Out}
+	explain := func(err error) error { return hintAtDefaults(err, settings, source) }
 	var sources []*send.Source
 	for i, path := range files {
 		src, err := openSource(ctx, path, names[i], s.In)
 		if err != nil {
-			tally.report(send.Result{Name: path, Err: err})
+			v.End(nil, send.Result{Name: path, Err: err})
 			continue
 		}
 		defer src.Close()
+		v.Found(1, src.Size())
 		sources = append(sources, src)
 	}
+	v.Counted()
 	if len(sources) == 0 {
-		return tally.err(ctx)
+		return v.outcome(ctx, nil, explain)
 	}
 	to := send3.Settings{
 		Server:         settings.Server,
 		ConnectTimeout: time.Duration(settings.ConnectTimeout),
 		Timeout:        time.Duration(settings.Timeout),
 		Attempts:       settings.Attempts,
+		Waits:          v.waits,
 	}
 	var first *send3.Session
 	if !known {
 		if first, me, err = register3(ctx, to, mePath, me.Name, s.Err); err != nil {
 			for _, src := range sources {
-				tally.report(send.Result{Name: src.Name, Size: src.Size(), Err: err})
+				v.End(nil, send.Result{Name: src.Name, Size: src.Size(), Err: err})
 			}
 			return hintAtDefaults(err, settings, source)
 		}
 	}
-	if err := send3.Run(ctx, to, me, first, sources, tally.report); err != nil {
+	if err := send3.Run(ctx, to, me, first, sources, v); err != nil {
 		return hintAtDefaults(err, settings, source)
 	}
-	return tally.err(ctx)
+	return v.outcome(ctx, nil, explain)
 }
 
 // sentNames gives each path the name it is sent under. Two files of one name

@@ -1,14 +1,15 @@
 package modes
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"fenc/config"
+	"fenc/modes/send"
 	"fenc/modes/send/digests"
 	"fenc/modes/send4"
 	"fenc/modes/session4"
@@ -34,29 +35,35 @@ type sendOptions struct {
 	acceptNew bool
 	noInput   bool
 	dryRun    bool
+	lists     []string // files of paths to send; "-": standard input
+	nul       bool     // ends the paths in them
+	readAll   bool     // whether a file is unchanged, its content says
+	remove    bool     // files, once they are verified
 }
 
 // runSend4 is fenc send by protocol 4.
-func runSend4(ctx context.Context, s Streams, settings config.Transfer, source config.Source, o sendOptions) error {
+func runSend4(ctx context.Context, s Streams, settings config.Transfer, source config.Source, o sendOptions, v *show) error {
 	k, err := newContact(s, settings, source)
 	if err != nil {
 		return err
 	}
 	k.acceptNew, k.noInput = o.acceptNew, o.noInput
-	tally := &tally{out: s.Out}
-	files, err := newFeed(ctx, s, settings, o.as, tally)
+	files, err := newFeed(ctx, s, settings, o, v)
 	if err != nil {
 		return err
 	}
 	defer files.close()
 	if o.dryRun {
-		return files.list(ctx, s)
+		if err := files.list(ctx, v, o.remove); err != nil {
+			return err
+		}
+		return v.outcome(ctx, nil, k.explain)
 	}
 	if !files.any() {
 		if ctx.Err() != nil {
 			return &interrupted{errors.New("nothing was sent")}
 		}
-		return tally.err(ctx)
+		return v.outcome(ctx, nil, k.explain)
 	}
 	if err := k.pin(ctx); err != nil {
 		return k.explain(err)
@@ -64,24 +71,23 @@ func runSend4(ctx context.Context, s Streams, settings config.Transfer, source c
 	run := session4.NewRun()
 	var first *session4.Session
 	if !k.known {
-		if first, err = k.open(ctx, run); err != nil {
+		if first, err = k.openPatiently(ctx, run); err != nil {
 			return k.explain(err)
 		}
 	}
 	to := send4.Settings{
 		Settings: k.to(), Streams: settings.Streams, Attempts: settings.Attempts, RetryFor: time.Duration(settings.RetryFor),
-		Notice: func(text string) { fmt.Fprintf(s.Err, "fenc: %s\n", text) },
 	}
+	to.Waits = v.waits
 	if cache := openDigests(); cache != nil {
 		defer cache.Close() // what it could not keep costs time alone
-		to.Digests = cache
+		to.Digests = digestsOf(cache, o.readAll || o.remove)
 	}
-	err = send4.Run(ctx, to, k.me, run, first, files.next, tally.report)
-	switch {
-	case ctx.Err() != nil:
-		return &interrupted{fmt.Errorf("%d files verified; what was sent of others is kept, sending again goes on there", tally.files-tally.failed)}
-	case err != nil:
-		return k.explain(err)
+	var reporter send.Reporter = v
+	removal := &removal{Reporter: v, warn: v.Warn}
+	if o.remove {
+		reporter = removal
 	}
-	return tally.err(ctx)
+	err = send4.Run(ctx, to, k.me, run, first, files.next, reporter)
+	return cmp.Or(v.outcome(ctx, err, k.explain), removal.err())
 }

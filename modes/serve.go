@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -22,8 +21,13 @@ import (
 	"fenc/model/storage"
 	"fenc/modes/archive"
 	"fenc/modes/confine"
+	"fenc/modes/control"
+	"fenc/modes/hooks"
 	"fenc/modes/serve"
 	"fenc/modes/serve4"
+	"fenc/modes/stats"
+	"fenc/modes/status"
+	"fenc/modes/systemd"
 	"fenc/wire"
 	"fenc/wire/v3"
 	"fenc/wire/v4"
@@ -43,28 +47,39 @@ Example: serve a network, with files and catalogue on another disk:
 
    fenc serve --listen :1234 --storage /srv/fenc/files --database /srv/fenc/fenc.db
 
-SIGINT or SIGTERM ends it: files under way may finish (shutdown_grace).`,
+SIGINT or SIGTERM ends it: files under way may finish (shutdown_grace). SIGHUP, as
+fenc reload, has it read server.toml again.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "read settings from `FILE` (default: server.toml, where there is one)"},
 			&cli.StringFlag{Name: "listen", Usage: "accept connections at `ADDR`, host:port (FENC_LISTEN; default: 127.0.0.1:1234)"},
-			&cli.StringFlag{Name: "storage", Usage: "keep files in `DIR` (FENC_STORAGE; default: files)"},
-			&cli.StringFlag{Name: "database", Usage: "keep the catalogue in `DSN`, the path of a SQLite file (FENC_DATABASE; default: fenc.db)"},
+			&cli.StringFlag{Name: "storage", Usage: "keep files in `DIR`, or in s3://BUCKET/PREFIX (FENC_STORAGE; default: files)"},
+			&cli.StringFlag{Name: "database", Usage: "keep the catalogue in `DSN`, the path of a SQLite file or postgres://USER@HOST/NAME (FENC_DATABASE; default: fenc.db)"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			settings, source, err := config.LoadServer(c.String("config"))
-			if err == nil {
-				err = overridden(c, settings.Override, "listen", "storage", "database")
+			load := func() (config.Server, config.Source, error) {
+				settings, source, err := config.LoadServer(c.String("config"))
+				if err == nil {
+					err = overridden(c, settings.Override, "listen", "storage", "database")
+				}
+				if err == nil {
+					err = settings.Validate()
+				}
+				return settings, source, err
 			}
-			if err == nil {
-				err = settings.Validate()
+			hangups, stop := hangups(s)
+			defer stop()
+			sockets, err := passedSockets(s)
+			if err != nil {
+				return fmt.Errorf("serve: %w", err)
 			}
+			settings, source, err := load()
 			if err != nil {
 				return &usageError{err}
 			}
-			log := newLog(s.Err, settings)
+			log := newLog(s.Err, settings.LogLevel, settings.LogFormat)
 			if source.Path != "" {
 				log.Info("configuration read", "file", source.Path)
 			}
@@ -74,24 +89,25 @@ SIGINT or SIGTERM ends it: files under way may finish (shutdown_grace).`,
 				}
 			}
 			if s.OwnProcess {
-				limitMemory(log)
+				limitMemory(log.Logger)
 			}
-			if err := runServer(c.Context, settings, confinement(s, settings, source, log), log); err != nil {
+			again := &reloader{held: settings, log: log.Logger, notify: systemd.Notifier{Log: log.Logger}, load: func() (config.Server, error) {
+				settings, _, err := load()
+				return settings, err
+			}}
+			out, err := startOutside(s, settings, log.Logger)
+			if err == nil {
+				err = out.end(runServer(c.Context, launch{
+					settings: settings, sockets: sockets, open: s.Storage, out: out, confine: confinement(s, settings, source, log.Logger),
+					again: again, hangups: hangups, log: log,
+				}))
+			}
+			if err != nil {
 				return fmt.Errorf("serve: %w", err)
 			}
 			return nil
 		},
 	}
-}
-
-func newLog(w io.Writer, settings config.Server) *slog.Logger {
-	var level slog.Level
-	level.UnmarshalText([]byte(settings.LogLevel)) // validated
-	o := &slog.HandlerOptions{Level: level}
-	if settings.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
-	}
-	return slog.New(slog.NewTextHandler(w, o))
 }
 
 // limitMemory has the process keep to the memory that it may have, and says so.
@@ -119,84 +135,165 @@ func confinement(s Streams, settings config.Server, source config.Source, log *s
 		}
 	}
 	return func() {
-		allowed := confine.Allowed{Write: []string{resolved(settings.Storage), filepath.Dir(resolved(settings.Database))}}
-		if info, err := os.Stat(resolved(source.Path)); source.Path != "" && err == nil && info.Mode().IsRegular() { // and no pipe
-			allowed.Read = []string{resolved(source.Path)}
+		allowed := confine.Allowed{Write: []string{resolved(settings.Home())}, Connect: slices.Concat(bucketPorts(settings), databasePorts(settings))}
+		if !settings.InBuckets() {
+			allowed.Write = slices.Insert(allowed.Write, 0, resolved(settings.Storage))
 		}
+		allowed.Read = rereadable(source.Path)
 		held, err := confine.Files(allowed)
 		if err != nil {
 			log.Warn("not confined: the server may open whatever its user may", "reason", err)
 			return
 		}
-		log.Info(fmt.Sprintf("confined by Landlock ABI %d", held.ABI), "writes_below", allowed.Write, "reads", allowed.Read,
-			"may_connect", !held.Connecting, "may_truncate_elsewhere", !held.Truncating)
+		holds := []any{"writes_below", allowed.Write, "reads", allowed.Read, "may_connect", !held.Connecting, "may_truncate_elsewhere", !held.Truncating}
+		if held.Connecting && len(allowed.Connect) > 0 {
+			holds = append(holds, "but_to_ports", allowed.Connect)
+		}
+		log.Info(fmt.Sprintf("confined by Landlock ABI %d", held.ABI), holds...)
 	}
+}
+
+// launch is what a server starts with.
+type launch struct {
+	settings config.Server
+	sockets  systemd.Sockets // that were passed to it
+	open     openStorage
+	out      outside
+	confine  func()
+	again    *reloader
+	hangups  <-chan os.Signal
+	log      *logging
 }
 
 // runServer opens what the server keeps, confines itself, and serves until ctx
 // ends.
-func runServer(ctx context.Context, settings config.Server, confine func(), log *slog.Logger) (err error) {
-	if err := keepApart("database", settings.Database, settings.Storage); err != nil {
+func runServer(ctx context.Context, with launch) (err error) {
+	settings, sockets, again, out, log := with.settings, with.sockets, with.again, with.out, with.log.Logger
+	if err := keepDatabaseApart(settings); err != nil {
 		return &usageError{err}
 	}
 	if err := keepApart("key", settings.KeyPath(), settings.Storage); err != nil {
 		return &usageError{err}
 	}
-	kept, err := openArchive(settings, log)
+	kept, err := openArchive(ctx, settings, with.open, out, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
-	l, err := net.Listen("tcp", settings.Listen)
+	l, err := listenForClients(settings, sockets)
 	if err != nil {
-		return fmt.Errorf("%w: choose another address with --listen or listen in server.toml", err)
+		return err
 	}
-	protocols := settings.ServedProtocols(isLoopback(l.Addr()))
+	reached := !isLoopback(l.Addr()) || len(settings.ProxyProtocolFrom) > 0 // from beyond this machine
+	protocols := settings.ServedProtocols(!reached)
 	attributes := []any{"address", l.Addr().String(), "protocols", protocols, "registration", settings.Registration,
-		"storage", settings.Storage, "database", settings.Database}
-	bounds := model.Bounds{Uploads: settings.MaxOpenUploads, Files: settings.MaxClientFiles, Bytes: int64(settings.MaxClientSize)}
-	kept.Bounds, kept.KeepPartial = bounds, time.Duration(settings.KeepPartial)
-	var protocol4 *serve4.Settings
+		"storage", settings.Storage, "database", model.DatabaseName(settings.Database)}
+	warnOfDatabase(ctx, kept.Catalogue, log)
+	kept.SetPolicy(policy(settings))
+	fixed := serve.Settings{ProxyFrom: settings.ProxyPrefixes(), Protocol3: slices.Contains(protocols, v3.Version), Stats: stats.New()}
+	var serverKey string
 	if slices.Contains(protocols, v4.Version) {
 		identity, err := serverIdentity(settings.KeyPath(), kept.Catalogue, log)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}
-		attributes = append(attributes, "server_key", identity.Fingerprint().String())
-		protocol4 = &serve4.Settings{
-			Identity: identity, RequirePQ: settings.RequirePQ, Registration: registrations[settings.Registration],
-			MaxFileSize: int64(settings.MaxFileSize), Bounds: bounds, Software: software(),
-		}
+		serverKey = identity.Fingerprint().String()
+		attributes = append(attributes, "server_key", serverKey)
+		fixed.Protocol4 = &serve4.Settings{Identity: identity, Software: software()}
 		if err := kept.Catalogue.SetAddress(l.Addr().String()); err != nil {
 			return errors.Join(err, l.Close())
 		}
 	}
-	confine()
+	metrics, err := listenForMetrics(settings, sockets)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	statusAt, err := listenForStatus(settings, sockets)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	asked, err := control.Listen(settings.ControlPath())
+	if err != nil {
+		log.Warn("fenc sessions, reload and health do not reach this server", "reason", err)
+	}
+	with.confine()
 	log.Info("listening", attributes...)
-	if !isLoopback(l.Addr()) {
+	if reached {
 		warnBeyondLoopback(settings, protocols, log)
 	}
 	upkeepCtx, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var upkeep sync.WaitGroup
-	server := serve.New(kept, serve.Settings{
-		MaxSessions:   settings.MaxSessions,
-		IdleTimeout:   time.Duration(settings.IdleTimeout),
-		ShutdownGrace: time.Duration(settings.ShutdownGrace),
-		MaxFileSize:   int64(settings.MaxFileSize),
-		MaxPerAddress: settings.MaxSessionsPerAddress,
-		Protocol3:     slices.Contains(protocols, v3.Version),
-		Registration3: settings.Registration == "open",
-		Protocol4:     protocol4,
-	}, log)
+	server := serve.New(kept, serveSettings(settings, fixed), log)
+	again.stats, again.apply = fixed.Stats, func(settings config.Server) {
+		with.log.configure(settings.LogLevel, settings.LogFormat)
+		kept.SetPolicy(policy(settings))
+		server.Configure(serveSettings(settings, fixed))
+	}
+	watch := newMonitor(kept, fixed.Stats, server.Stopping, log)
+	if asked != nil {
+		upkeep.Go(func() { answerCommands(upkeepCtx, asked, fixed.Stats, watch, again, log) })
+	}
+	upkeep.Go(func() { again.onHangup(upkeepCtx, with.hangups) })
+	if metrics != nil {
+		upkeep.Go(func() { serveMetrics(upkeepCtx, watch, metrics, log) })
+	}
+	if statusAt != nil {
+		shown := status.View{Address: l.Addr().String(), Software: software(), ServerKey: serverKey, Protocols: protocols}
+		upkeep.Go(func() { serveStatus(upkeepCtx, settings, statusView(shown, kept, fixed.Stats, watch), statusAt, log) })
+	}
 	upkeep.Go(func() { kept.Run(upkeepCtx) })
 	upkeep.Go(func() { watchClients(upkeepCtx, kept.Catalogue, server, log) })
+	upkeep.Go(func() { out.deliver(upkeepCtx, settings, kept, fixed.Stats, log) })
+	ctx, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	out.watch(upkeepCtx, lost)
+	told := make(chan struct{})
+	stopping := context.AfterFunc(ctx, func() {
+		defer close(told)
+		again.notify.Stopping("files under way may finish")
+	})
+	defer func() {
+		if !stopping() { // the process must not end before systemd is told that it does
+			<-told
+		}
+	}()
+	upkeep.Go(func() { again.notify.Watch(upkeepCtx, alive(server, kept)) })
+	again.notify.Ready("takes connections at " + l.Addr().String())
 	err = server.Serve(ctx, l)
 	stopUpkeep()
 	upkeep.Wait()
+	if errors.Is(context.Cause(ctx), hooks.ErrEnded) {
+		err = errors.Join(err, hooks.ErrEnded)
+	}
 	if err == nil {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// serveSettings are the settings of a server, of which fixed do not change while it
+// runs.
+func serveSettings(c config.Server, fixed serve.Settings) serve.Settings {
+	s := fixed
+	s.MaxSessions, s.MaxPerAddress = c.MaxSessions, c.MaxSessionsPerAddress
+	s.MaxUnadmitted, s.MaxHandshakes = c.MaxUnadmitted, c.MaxHandshakesPerAddress
+	s.IdleTimeout, s.ShutdownGrace = time.Duration(c.IdleTimeout), time.Duration(c.ShutdownGrace)
+	s.MaxFileSize, s.Registration3 = int64(c.MaxFileSize), c.Registration == "open"
+	if fixed.Protocol4 != nil {
+		of4 := *fixed.Protocol4
+		of4.RequirePQ, of4.Registration = c.RequirePQ, registrations[c.Registration]
+		of4.MaxFileSize, of4.Bounds = int64(c.MaxFileSize), policy(c).Bounds
+		s.Protocol4 = &of4
+	}
+	return s
+}
+
+// policy is what the settings decide about clients' files.
+func policy(c config.Server) archive.Policy {
+	return archive.Policy{
+		Bounds:    model.Bounds{Uploads: c.MaxOpenUploads, Files: c.MaxClientFiles, Bytes: int64(c.MaxClientSize)},
+		Retention: retention(c),
+	}
 }
 
 var registrations = map[string]model.Registration{
@@ -224,7 +321,7 @@ func watchClients(ctx context.Context, catalogue *model.Catalogue, server *serve
 		}
 		failing = err != nil
 		for _, id := range changed {
-			if client, ok := catalogue.Client(id); ok {
+			if client, ok, err := catalogue.Client(id); err == nil && ok {
 				log.Info("client changed", "client", wire.Printable(client.Name), "rights", client.Rights.String(), "quota", client.Quota, "revoked", !client.RevokedAt.IsZero())
 			}
 		}
@@ -277,43 +374,77 @@ func serverIdentity(path string, catalogue *model.Catalogue, log *slog.Logger) (
 	return identity, nil
 }
 
+// retention is how long the server keeps content, of clients that have no times of
+// their own.
+func retention(settings config.Server) model.Retention {
+	return model.Retention{
+		KeepVersions: int64(settings.KeepVersions), ExpireAfter: time.Duration(settings.ExpireAfter), KeepPartial: time.Duration(settings.KeepPartial),
+	}
+}
+
+// openStorage opens a server's storage.
+type openStorage func(dir string) (*storage.Folder, error)
+
 // openArchive opens storage and catalogue.
-func openArchive(settings config.Server, log *slog.Logger) (*archive.Archive, error) {
-	store, err := storage.OpenFolder(settings.Storage)
-	if err != nil {
-		return nil, explainPermission(err)
-	}
+func openArchive(ctx context.Context, settings config.Server, open openStorage, out outside, log *slog.Logger) (*archive.Archive, error) {
+	var store storage.Store
 	var options model.Options
-	if store.Folds() {
-		options.Fold = model.Fold
+	noted := new(tokens)
+	if settings.InBuckets() {
+		buckets, err := openBuckets(ctx, settings, noted, log)
+		if err != nil {
+			return nil, err
+		}
+		store = buckets
+	} else {
+		if open == nil {
+			open = storage.OpenFolder
+		}
+		folder, err := open(settings.Storage)
+		if err != nil {
+			return nil, explainStorage(err, settings.Storage)
+		}
+		options.Fold = foldOf(folder)
+		if err := refuseLost(settings, folder); err != nil {
+			return nil, errors.Join(explainPermission(err, settings.Database), folder.Close())
+		}
+		store = folder
 	}
-	catalogue, err := model.Open(settings.Database, options)
+	options.KeepVersions, options.Destinations = int64(settings.KeepVersions), out.config.Destinations()
+	catalogue, err := openCatalogue(settings, options)
 	if err != nil {
-		return nil, errors.Join(explainPermission(err), store.Close())
+		return nil, errors.Join(explainDatabase(err, settings.Database), store.Close())
 	}
-	kept, err := archive.Open(catalogue, store, log)
+	if err := explainUnfinished(catalogue.RefuseUnfinished(), settings); err != nil {
+		return nil, errors.Join(err, catalogue.Close(), store.Close())
+	}
+	noted.catalogue = catalogue
+	kept, err := archive.OpenGated(catalogue, store, log, out.gate(log), settings.GateParallel)
 	if err != nil {
 		return nil, errors.Join(err, catalogue.Close(), store.Close())
 	}
 	return kept, nil
 }
 
-// explainPermission names the user when the file system says no.
-func explainPermission(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w: fenc runs as user %d, which needs read and write access there", err, os.Getuid())
-	}
-	return err
-}
-
 // keepApart refuses a database or a key inside the storage, where every tool that
 // copies or shares the files would copy or share the catalogue and the keys.
 func keepApart(what, path, store string) error {
+	if config.AreBuckets(store) {
+		return nil
+	}
 	rel, err := filepath.Rel(resolved(store), resolved(path))
 	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
 		return nil
 	}
 	return fmt.Errorf("%s %s lies inside the storage %s: keep it elsewhere, since the storage is for clients' files alone", what, path, store)
+}
+
+// keepDatabaseApart refuses a database inside the storage.
+func keepDatabaseApart(settings config.Server) error {
+	if settings.InPostgres() {
+		return nil
+	}
+	return keepApart("database", settings.Database, settings.Storage)
 }
 
 // resolved is path, absolute and without links as far as it exists.

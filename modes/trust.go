@@ -18,15 +18,14 @@ func trustCommand(s Streams) *cli.Command {
 		UsageText: "fenc trust [--config transfer.toml] [--server ADDR] [FINGERPRINT]",
 		Description: `For a server that was set up anew. The server must show the key with this
 FINGERPRINT; get it from the server's operator, who finds it in the first line that
-fenc serve logs. Without FINGERPRINT, shows the server's key and asks.`,
+fenc serve logs. Without FINGERPRINT, shows the server's key and asks.
+
+   fenc trust SHA256:CcY75e7dEn1Wm7qxPBanOYY+N3MDGwfNT/kFCmqc1k8`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "change `FILE` (default: transfer.toml, where there is one)"},
 			&cli.StringFlag{Name: "server", Usage: "the server is at `ADDR`, host:port (FENC_SERVER; default: server of transfer.toml)"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := checkOptionsFirst(c); err != nil {
-				return err
-			}
 			if c.NArg() > 1 {
 				return usagef("trust takes one FINGERPRINT, got %d arguments", c.NArg())
 			}

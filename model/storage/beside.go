@@ -26,6 +26,24 @@ func OpenBeside(dir string) (*Folder, error) {
 	return f, nil
 }
 
+// OpenContent opens an object of the storage at dir, to be handed to another
+// process. It returns ErrGone if there is none.
+func OpenContent(dir, key string) (*os.File, error) {
+	if len(key) != 32 || strings.Trim(key, "0123456789ABCDEF") != "" {
+		return nil, fmt.Errorf("%q is no object's key", key)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(objectPath(key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrGone
+	}
+	return f, err
+}
+
 // lookAround finds out from what is there what layOut finds out by trying.
 func (f *Folder) lookAround() error {
 	if _, err := f.fs.Lstat(objectsDir); err != nil {
@@ -73,7 +91,7 @@ func (f *Folder) Objects(do func(Listed) error, stray func(name string) error) e
 			if strings.HasSuffix(e.Name(), labelFile) {
 				continue
 			}
-			if !isKey(e.Name()) || objectPath(e.Name()) != name+"/"+e.Name() {
+			if !IsKey(e.Name()) || objectPath(e.Name()) != name+"/"+e.Name() {
 				err = stray(name + "/" + e.Name())
 			} else if info, infoErr := e.Info(); errors.Is(infoErr, fs.ErrNotExist) {
 				continue // removed meanwhile
@@ -88,7 +106,8 @@ func (f *Folder) Objects(do func(Listed) error, stray func(name string) error) e
 	return nil
 }
 
-func isKey(name string) bool {
+// IsKey reports whether name is an object's key.
+func IsKey(name string) bool {
 	return len(name) == 32 && strings.Trim(name, "0123456789ABCDEF") == ""
 }
 

@@ -20,6 +20,7 @@ type FS interface {
 	Rename(old, new string) error
 	Remove(name string) error
 	Lstat(name string) (fs.FileInfo, error)
+	SameFile(a, b fs.FileInfo) bool // of what Lstat returned
 	ReadDir(name string) ([]fs.DirEntry, error)
 	SyncDir(name string) error // makes the directory's entries durable
 	Free() (bytes int64, err error)
@@ -92,6 +93,7 @@ func (r *rootFS) Readlink(name string) (string, error)       { return r.root.Rea
 func (r *rootFS) Rename(old, new string) error               { return r.root.Rename(old, new) }
 func (r *rootFS) Remove(name string) error                   { return r.root.Remove(name) }
 func (r *rootFS) Lstat(name string) (fs.FileInfo, error)     { return r.root.Lstat(name) }
+func (r *rootFS) SameFile(a, b fs.FileInfo) bool             { return os.SameFile(a, b) }
 func (r *rootFS) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(r.root.FS(), name) }
 func (r *rootFS) Close() error                               { return r.root.Close() }
 

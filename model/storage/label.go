@@ -84,7 +84,7 @@ func (f *Folder) putLabel(file File, key string, label []byte) error {
 
 // SetLabel gives an upload that is about to be sealed its label. After an error
 // it can only be discarded.
-func (p *Partial) SetLabel(label []byte) error {
+func (p *partial) SetLabel(label []byte) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.sealed || p.file == nil {

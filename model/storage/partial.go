@@ -8,25 +8,28 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
-// Partial is an open upload. Its content counts only from Seal on, and then only
-// if the catalogue says so.
-type Partial struct {
+// partial is an open upload in a folder.
+type partial struct {
 	folder *Folder
 	key    string
-	chunk  int64 // bytes of a chunk; the only chunk may be shorter
+	size   int64 // bytes, at most or exactly
+	chunk  int64 // bytes of a chunk; the last may be shorter
 
 	mu     sync.RWMutex // held for reading while a chunk is written
 	file   *output
 	sealed bool
+
+	named atomic.Bool // its name in the folder of uploads is durable
 
 	failMu sync.Mutex
 	err    error // first failure to write; there is no second try
 }
 
 // fail records a failure to write, and returns the first.
-func (p *Partial) fail(err error) error {
+func (p *partial) fail(err error) error {
 	p.failMu.Lock()
 	defer p.failMu.Unlock()
 	if p.err == nil {
@@ -36,30 +39,45 @@ func (p *Partial) fail(err error) error {
 }
 
 // failed returns the first failure to write.
-func (p *Partial) failed() error { return p.fail(nil) }
+func (p *partial) failed() error { return p.fail(nil) }
 
-// Begin opens an upload under key, of at most size bytes in chunks of the given
-// size. Space for it is taken now, so that a full disk shows before the first
-// byte: ErrNoSpace. A degraded storage refuses with ErrDegraded.
-func (f *Folder) Begin(ctx context.Context, key string, size, chunk int64) (*Partial, error) {
+// Limits implements Store.
+func (f *Folder) Limits() Limits { return Limits{MinChunk: 1 << 20, MaxChunks: 16384} }
+
+// Begin implements Store. Space is taken now, so that a full disk shows before the
+// first byte: ErrNoSpace, or ErrTooLarge where no file can have so many bytes. A
+// degraded storage refuses with ErrDegraded.
+func (f *Folder) Begin(ctx context.Context, key string, size int64) (Partial, error) {
+	p, err := f.begin(ctx, key, size, max(size, 1))
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (f *Folder) begin(ctx context.Context, key string, size, chunk int64) (*partial, error) {
 	if err := errors.Join(ctx.Err(), f.Degraded()); err != nil {
 		return nil, err
+	}
+	// Before it is tried: a file system may fill the disk up first, and others' files
+	// would find it full.
+	if free, err := f.fs.Free(); err == nil && size > free {
+		return nil, fmt.Errorf("%w: %d bytes, %d are free", ErrNoSpace, size, free)
 	}
 	file, err := f.fs.OpenFile(partPath(key), os.O_RDWR|os.O_CREATE|os.O_EXCL, objectMode)
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", f.distrust(err))
 	}
-	p := &Partial{folder: f, key: key, chunk: chunk, file: &output{File: file}}
+	p := &partial{folder: f, key: key, size: size, chunk: chunk, file: &output{File: file}}
 	if err := file.Reserve(size); err != nil {
 		return nil, errors.Join(fmt.Errorf("reserve %d bytes: %w", size, f.distrust(err)), p.Discard())
 	}
 	return p, nil
 }
 
-// BeginBlocks opens an upload under key of exactly size bytes, which will be
-// written by WriteBlock, in any order. Otherwise it is Begin.
-func (f *Folder) BeginBlocks(ctx context.Context, key string, size int64) (*Partial, error) {
-	p, err := f.Begin(ctx, key, size, size)
+// BeginBlocks implements Store; see Begin.
+func (f *Folder) BeginBlocks(ctx context.Context, key string, size, chunk int64) (Partial, error) {
+	p, err := f.begin(ctx, key, size, chunk)
 	if err != nil {
 		return nil, err
 	}
@@ -69,11 +87,9 @@ func (f *Folder) BeginBlocks(ctx context.Context, key string, size int64) (*Part
 	return p, nil
 }
 
-// ResumeBlocks opens an upload again that BeginBlocks began, perhaps in another
-// process. What that one wrote is synced before anybody reads it: else one would
-// look at a page cache that never reached the disk. It returns ErrGone unless the
-// upload is there with its size.
-func (f *Folder) ResumeBlocks(ctx context.Context, key string, size int64) (*Partial, error) {
+// ResumeBlocks implements Store. What another process wrote is synced before anybody
+// reads it: else one would look at a page cache that never reached the disk.
+func (f *Folder) ResumeBlocks(ctx context.Context, key, _ string, size, chunk int64) (Partial, error) {
 	if err := errors.Join(ctx.Err(), f.Degraded()); err != nil {
 		return nil, err
 	}
@@ -93,12 +109,18 @@ func (f *Folder) ResumeBlocks(ctx context.Context, key string, size int64) (*Par
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("resume upload: %w", err), file.Close())
 	}
-	return &Partial{folder: f, key: key, chunk: size, file: &output{File: file}}, nil
+	return &partial{folder: f, key: key, size: size, chunk: chunk, file: &output{File: file}}, nil
 }
 
-// WriteBlock writes the first n bytes of a block at off. Whole blocks at
-// multiples of BlockSize go past the page cache.
-func (p *Partial) WriteBlock(b *Block, n int, off int64) error {
+// Token implements Partial: the key is enough.
+func (p *partial) Token() string { return "" }
+
+// Forget implements Partial: what is written again takes its place.
+func (p *partial) Forget(int) {}
+
+// WriteBlock implements Partial. Whole blocks at multiples of BlockSize go past the
+// page cache.
+func (p *partial) WriteBlock(b *Block, n int, off int64) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.sealed || p.file == nil {
@@ -113,37 +135,40 @@ func (p *Partial) WriteBlock(b *Block, n int, off int64) error {
 	return nil
 }
 
-// ReadAt reads what was written, as io.ReaderAt has it.
-func (p *Partial) ReadAt(b []byte, off int64) (int, error) {
+// Holds implements Partial.
+func (p *partial) Holds(chunk int, _ string, prove func(io.Reader) error) (bool, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.file == nil {
-		return 0, ErrSealed
+		return false, ErrSealed
 	}
-	return p.file.ReadAt(b, off)
+	off := int64(chunk) * p.chunk
+	return prove(io.NewSectionReader(p.file, off, min(p.chunk, p.size-off))) == nil, nil
 }
 
-// Sync makes durable what WriteBlock has written. After an error the upload can
-// only be discarded.
-func (p *Partial) Sync() error {
+// Sync implements Partial. There are no marks.
+func (p *partial) Sync() (map[int]string, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.sealed || p.file == nil {
-		return ErrSealed
+		return nil, ErrSealed
 	}
 	if err := p.failed(); err != nil {
-		return err
+		return nil, err
 	}
-	if err := p.file.Sync(); err != nil {
-		return p.fail(p.folder.distrust(err))
+	err := p.file.Sync()
+	if err == nil && !p.named.Load() {
+		err = p.folder.fs.SyncDir(partDir)
+		p.named.Store(err == nil)
 	}
-	return nil
+	if err != nil {
+		return nil, p.fail(p.folder.distrust(err))
+	}
+	return nil, nil
 }
 
-// WriteChunk reads chunk i from r until its end and writes it. At most n bytes
-// may come: one more, and it returns ErrTooLong. It returns how many came; an
-// error of r is returned as it is. Writing overlaps with reading.
-func (p *Partial) WriteChunk(ctx context.Context, i int, r io.Reader, n int64) (int64, error) {
+// WriteStream implements Partial.
+func (p *partial) WriteStream(ctx context.Context, r io.Reader, limit int64) (int64, error) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	if p.sealed || p.file == nil {
@@ -152,17 +177,15 @@ func (p *Partial) WriteChunk(ctx context.Context, i int, r io.Reader, n int64) (
 	if err := p.failed(); err != nil {
 		return 0, err
 	}
-	written, readErr, writeErr := copyAt(ctx, p.file, int64(i)*p.chunk, r, n)
+	written, readErr, writeErr := copyAt(ctx, p.file, 0, r, limit)
 	if writeErr != nil {
 		return written, p.fail(p.folder.distrust(writeErr))
 	}
 	return written, readErr
 }
 
-// Seal makes the upload an object of exactly size bytes, durable under its key.
-// It is final: later writes fail. After an error the upload can only be
-// discarded.
-func (p *Partial) Seal(ctx context.Context, size int64) error {
+// Seal implements Partial.
+func (p *partial) Seal(ctx context.Context, size int64, _ []string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.sealed {
@@ -198,14 +221,14 @@ func (f *Folder) promote(key string) error {
 	return errors.Join(f.fs.SyncDir(objectDir(key)), f.fs.SyncDir(partDir))
 }
 
-// Discard removes the upload's bytes; of a sealed one as well.
-func (p *Partial) Discard() error {
+// Discard implements Partial.
+func (p *partial) Discard() error {
 	err := p.Close()
 	return errors.Join(err, p.folder.Remove(p.key))
 }
 
-// Close gives the descriptor back; the bytes stay.
-func (p *Partial) Close() error {
+// Close implements Partial: it gives the descriptor back.
+func (p *partial) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.file == nil {
@@ -216,12 +239,11 @@ func (p *Partial) Close() error {
 	return err
 }
 
-// Settle completes an upload that was being sealed when the process ended: its
-// content is there, whole, in one of two places. What a dead process wrote may
-// not have reached the disk, so it is synced before read proves it: read is
-// called with the content and its error is returned. Settle returns ErrGone if
-// there is nothing, or not size bytes.
-func (f *Folder) Settle(key string, size int64, read func(io.Reader) error) error {
+// Settle implements Store. The content is there, whole, in one of two places. What a
+// dead process wrote may not have reached the disk, so it is synced before read
+// proves it.
+func (f *Folder) Settle(_ context.Context, s Sealed, read func(io.Reader) error) error {
+	key := s.Key
 	name := objectPath(key)
 	file, err := f.fs.OpenFile(name, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -234,7 +256,7 @@ func (f *Folder) Settle(key string, size int64, read func(io.Reader) error) erro
 	if err != nil {
 		return err
 	}
-	err = settleContent(file, size, read)
+	err = settleContent(file, s.Size, read)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}

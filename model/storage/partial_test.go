@@ -58,15 +58,15 @@ func TestContentReadsBackAsWritten(t *testing.T) {
 			key, want := key(n), content(size, uint64(n))
 			t.Run(fmt.Sprintf("%d bytes, %s", size, name), func(t *testing.T) {
 				t.Parallel()
-				part, err := f.Begin(t.Context(), key, int64(size), int64(size))
+				part, err := f.Begin(t.Context(), key, int64(size))
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := part.WriteChunk(t.Context(), 0, reader(bytes.NewReader(want)), int64(size))
+				got, err := part.WriteStream(t.Context(), reader(bytes.NewReader(want)), int64(size))
 				if got != int64(size) || err != nil {
-					t.Fatalf("WriteChunk = %d, %v, want %d", got, err, size)
+					t.Fatalf("WriteStream = %d, %v, want %d", got, err, size)
 				}
-				if err := part.Seal(t.Context(), int64(size)); err != nil {
+				if err := part.Seal(t.Context(), int64(size), nil); err != nil {
 					t.Fatal(err)
 				}
 				wantObject(t, f, key, want)
@@ -80,14 +80,14 @@ func TestContentByteByByte(t *testing.T) {
 	t.Parallel()
 	f, _ := openFolder(t)
 	want := content(1<<20+1, 1)
-	part, err := f.Begin(t.Context(), key(1), int64(len(want)), int64(len(want)))
+	part, err := f.Begin(t.Context(), key(1), int64(len(want)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := part.WriteChunk(t.Context(), 0, iotest.OneByteReader(bytes.NewReader(want)), int64(len(want))); err != nil {
+	if _, err := part.WriteStream(t.Context(), iotest.OneByteReader(bytes.NewReader(want)), int64(len(want))); err != nil {
 		t.Fatal(err)
 	}
-	if err := part.Seal(t.Context(), int64(len(want))); err != nil {
+	if err := part.Seal(t.Context(), int64(len(want)), nil); err != nil {
 		t.Fatal(err)
 	}
 	wantObject(t, f, key(1), want)
@@ -96,14 +96,14 @@ func TestContentByteByByte(t *testing.T) {
 func TestLessContentThanReserved(t *testing.T) {
 	t.Parallel()
 	f, dir := openFolder(t)
-	part, err := f.Begin(t.Context(), key(1), 1<<20, 1<<20)
+	part, err := f.Begin(t.Context(), key(1), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := part.WriteChunk(t.Context(), 0, strings.NewReader("short"), 1<<20); n != 5 || err != nil {
-		t.Fatalf("WriteChunk = %d, %v, want 5", n, err)
+	if n, err := part.WriteStream(t.Context(), strings.NewReader("short"), 1<<20); n != 5 || err != nil {
+		t.Fatalf("WriteStream = %d, %v, want 5", n, err)
 	}
-	if err := part.Seal(t.Context(), 5); err != nil {
+	if err := part.Seal(t.Context(), 5, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantFile(t, filepath.Join(dir, objectPath(key(1))), []byte("short"))
@@ -117,17 +117,17 @@ func TestChunksOfAnySizeFollowEachOther(t *testing.T) {
 	const chunk = 1 << 20
 	want := content(2*chunk+5, 1)
 	for n, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0, 0, 2}} {
-		part, err := f.Begin(t.Context(), key(n), int64(len(want)), chunk)
+		part, err := f.BeginBlocks(t.Context(), key(n), int64(len(want)), chunk)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, i := range order {
 			p := want[i*chunk : min((i+1)*chunk, len(want))]
-			if _, err := part.WriteChunk(t.Context(), i, bytes.NewReader(p), chunk); err != nil {
+			if err := writeBlock(part, p, int64(i*chunk)); err != nil {
 				t.Fatalf("order %v, chunk %d: %v", order, i, err)
 			}
 		}
-		if err := part.Seal(t.Context(), int64(len(want))); err != nil {
+		if err := part.Seal(t.Context(), int64(len(want)), nil); err != nil {
 			t.Fatal(err)
 		}
 		wantObject(t, f, key(n), want)
@@ -138,11 +138,11 @@ func TestMoreBytesThanAnnouncedAreRefused(t *testing.T) {
 	t.Parallel()
 	f, dir := openFolder(t)
 	for n, size := range sizes {
-		part, err := f.Begin(t.Context(), key(n), int64(size), int64(size))
+		part, err := f.Begin(t.Context(), key(n), int64(size))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = part.WriteChunk(t.Context(), 0, bytes.NewReader(content(size+1, 1)), int64(size))
+		_, err = part.WriteStream(t.Context(), bytes.NewReader(content(size+1, 1)), int64(size))
 		if !errors.Is(err, storage.ErrTooLong) {
 			t.Errorf("%d bytes and one: got %v, want ErrTooLong", size, err)
 		}
@@ -168,12 +168,12 @@ func TestReadersErrorIsReturnedAsItIs(t *testing.T) {
 	for _, want := range []error{broken, io.ErrUnexpectedEOF, io.ErrClosedPipe} {
 		for _, size := range sizes {
 			n++
-			part, err := f.Begin(t.Context(), key(n), 8<<20, 8<<20)
+			part, err := f.Begin(t.Context(), key(n), 8<<20)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r := io.MultiReader(bytes.NewReader(content(size, 1)), iotest.ErrReader(want))
-			got, err := part.WriteChunk(t.Context(), 0, r, 8<<20)
+			got, err := part.WriteStream(t.Context(), r, 8<<20)
 			if err != want || got != int64(size) {
 				t.Errorf("after %d bytes: got %d, %v, want %v", size, got, err, want)
 			}
@@ -191,19 +191,19 @@ func TestReadersErrorIsReturnedAsItIs(t *testing.T) {
 func TestSealedUploadTakesNoMore(t *testing.T) {
 	t.Parallel()
 	f, dir := openFolder(t)
-	part, err := f.Begin(t.Context(), key(1), 5, 5)
+	part, err := f.Begin(t.Context(), key(1), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := part.WriteChunk(t.Context(), 0, strings.NewReader("first"), 5); err != nil {
+	if _, err := part.WriteStream(t.Context(), strings.NewReader("first"), 5); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // idempotent
-		if err := part.Seal(t.Context(), 5); err != nil {
+		if err := part.Seal(t.Context(), 5, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := part.WriteChunk(t.Context(), 0, strings.NewReader("other"), 5); !errors.Is(err, storage.ErrSealed) {
+	if _, err := part.WriteStream(t.Context(), strings.NewReader("other"), 5); !errors.Is(err, storage.ErrSealed) {
 		t.Errorf("write: got %v, want ErrSealed", err)
 	}
 	if err := part.Close(); err != nil {
@@ -219,11 +219,11 @@ func TestSealedUploadTakesNoMore(t *testing.T) {
 func TestClosedUploadKeepsItsBytes(t *testing.T) {
 	t.Parallel()
 	f, dir := openFolder(t)
-	part, err := f.Begin(t.Context(), key(1), 5, 5)
+	part, err := f.Begin(t.Context(), key(1), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := part.WriteChunk(t.Context(), 0, strings.NewReader("bytes"), 5); err != nil {
+	if _, err := part.WriteStream(t.Context(), strings.NewReader("bytes"), 5); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -231,7 +231,7 @@ func TestClosedUploadKeepsItsBytes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := part.Seal(t.Context(), 5); err == nil {
+	if err := part.Seal(t.Context(), 5, nil); err == nil {
 		t.Error("sealed without a descriptor to sync")
 	}
 	wantFile(t, filepath.Join(dir, ".fenc", "part", key(1)), []byte("bytes"))
@@ -242,18 +242,18 @@ func TestCancelledUploadDoesNotDegradeTheStorage(t *testing.T) {
 	f, _, dir := openWrapped(t, nil)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := f.Begin(ended, key(1), 1, 1); !errors.Is(err, context.Canceled) {
+	if _, err := f.Begin(ended, key(1), 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("Begin: got %v, want context.Canceled", err)
 	}
-	part, err := f.Begin(t.Context(), key(1), 5, 5)
+	part, err := f.Begin(t.Context(), key(1), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := part.WriteChunk(ended, 0, strings.NewReader("bytes"), 5); !errors.Is(err, context.Canceled) {
-		t.Errorf("WriteChunk: got %v, want context.Canceled", err)
+	if _, err := part.WriteStream(ended, strings.NewReader("bytes"), 5); !errors.Is(err, context.Canceled) {
+		t.Errorf("WriteStream: got %v, want context.Canceled", err)
 	}
 	// It was once blamed on the disk, and everybody else was refused.
-	if err := part.Seal(ended, 5); !errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrDegraded) {
+	if err := part.Seal(ended, 5, nil); !errors.Is(err, context.Canceled) || errors.Is(err, storage.ErrDegraded) {
 		t.Errorf("Seal: got %v, want context.Canceled alone", err)
 	}
 	if err := f.Degraded(); err != nil {
@@ -310,7 +310,7 @@ func TestFaultDegradesTheStorageUntilAProbeWorks(t *testing.T) {
 				}
 			}
 			fsys.Before = nil
-			if _, err := f.Begin(t.Context(), key(2), 1, 1); !errors.Is(err, storage.ErrDegraded) {
+			if _, err := f.Begin(t.Context(), key(2), 1); !errors.Is(err, storage.ErrDegraded) {
 				t.Errorf("Begin before the probe: got %v, want ErrDegraded", err)
 			}
 			wantNothing(t, dir, key(1))
@@ -329,12 +329,12 @@ func TestFaultDegradesTheStorageUntilAProbeWorks(t *testing.T) {
 // upload takes p as far as it gets, and discards it at an error.
 func upload(t *testing.T, f *storage.Folder, key string, p []byte) error {
 	t.Helper()
-	part, err := f.Begin(t.Context(), key, int64(len(p)), int64(len(p)))
+	part, err := f.Begin(t.Context(), key, int64(len(p)))
 	if err != nil {
 		return err
 	}
-	if _, err = part.WriteChunk(t.Context(), 0, bytes.NewReader(p), int64(len(p))); err == nil {
-		err = part.Seal(t.Context(), int64(len(p)))
+	if _, err = part.WriteStream(t.Context(), bytes.NewReader(p), int64(len(p))); err == nil {
+		err = part.Seal(t.Context(), int64(len(p)), nil)
 	}
 	if err != nil {
 		part.Discard() // may meet the same fault
@@ -348,23 +348,23 @@ func TestFailedWriteIsNotTriedAgain(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
 			f, fsys, dir := openWrapped(t, nil)
-			part, err := f.Begin(t.Context(), key(1), 5, 5)
+			part, err := f.Begin(t.Context(), key(1), 5)
 			if err != nil {
 				t.Fatal(err)
 			}
 			fsys.Before = failing(syscall.EIO, call)
-			_, err = part.WriteChunk(t.Context(), 0, strings.NewReader("bytes"), 5)
+			_, err = part.WriteStream(t.Context(), strings.NewReader("bytes"), 5)
 			if err == nil {
-				err = part.Seal(t.Context(), 5)
+				err = part.Seal(t.Context(), 5, nil)
 			}
 			if !errors.Is(err, storage.ErrDegraded) {
 				t.Fatalf("got %v, want ErrDegraded", err)
 			}
 			fsys.Before = nil
-			if _, err := part.WriteChunk(t.Context(), 0, strings.NewReader("bytes"), 5); err == nil {
+			if _, err := part.WriteStream(t.Context(), strings.NewReader("bytes"), 5); err == nil {
 				t.Error("a second write was taken")
 			}
-			if err := part.Seal(t.Context(), 5); err == nil {
+			if err := part.Seal(t.Context(), 5, nil); err == nil {
 				t.Error("a second seal worked: the kernel may have dropped the pages")
 			}
 			if err := part.Discard(); err != nil {
@@ -467,7 +467,7 @@ func TestSettle(t *testing.T) {
 				}
 			}
 			var read []byte
-			err := f.Settle(key(1), c.size, func(r io.Reader) (err error) {
+			err := f.Settle(t.Context(), storage.Sealed{Key: key(1), Size: c.size}, func(r io.Reader) (err error) {
 				if read, err = io.ReadAll(r); err != nil {
 					return err
 				}
@@ -505,13 +505,13 @@ func TestSettleSyncsBeforeItReads(t *testing.T) {
 		}
 		return nil
 	}
-	err := f.Settle(key(1), 7, func(io.Reader) error { trace = append(trace, "read"); return nil })
+	err := f.Settle(t.Context(), storage.Sealed{Key: key(1), Size: 7}, func(io.Reader) error { trace = append(trace, "read"); return nil })
 	if want := []string{"sync", "read", "rename", "syncdir", "syncdir"}; err != nil || !slices.Equal(trace, want) {
 		t.Errorf("got %v, %v, want %v", trace, err, want)
 	}
 	for _, call := range []string{"sync", "truncate", "stat", "openfile", "syncdir", "close"} {
 		fsys.Before = failing(syscall.EIO, call)
-		if err := f.Settle(key(1), 7, func(io.Reader) error { return nil }); !errors.Is(err, syscall.EIO) || errors.Is(err, storage.ErrGone) {
+		if err := f.Settle(t.Context(), storage.Sealed{Key: key(1), Size: 7}, func(io.Reader) error { return nil }); !errors.Is(err, syscall.EIO) || errors.Is(err, storage.ErrGone) {
 			t.Errorf("%s: got %v, want EIO and not ErrGone, which would remove the content", call, err)
 		}
 	}
@@ -542,7 +542,7 @@ func TestChunksAtOnceFailTogether(t *testing.T) {
 	t.Parallel()
 	f, fsys, dir := openWrapped(t, nil)
 	const chunk = 64 << 10
-	part, err := f.Begin(t.Context(), key(1), 8*chunk, chunk)
+	part, err := f.BeginBlocks(t.Context(), key(1), 8*chunk, chunk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -550,13 +550,13 @@ func TestChunksAtOnceFailTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			if _, err := part.WriteChunk(t.Context(), i, bytes.NewReader(content(chunk, 1)), chunk); !errors.Is(err, storage.ErrDegraded) {
+			if err := writeBlock(part, content(chunk, 1), int64(i*chunk)); !errors.Is(err, storage.ErrDegraded) {
 				t.Errorf("chunk %d: got %v, want ErrDegraded", i, err)
 			}
 		})
 	}
 	wg.Wait()
-	if err := part.Seal(t.Context(), 8*chunk); !errors.Is(err, storage.ErrDegraded) {
+	if err := part.Seal(t.Context(), 8*chunk, nil); !errors.Is(err, storage.ErrDegraded) {
 		t.Errorf("Seal: got %v, want ErrDegraded", err)
 	}
 	fsys.Before = nil
@@ -566,26 +566,33 @@ func TestChunksAtOnceFailTogether(t *testing.T) {
 	wantNothing(t, dir, key(1))
 }
 
-func BenchmarkWriteChunk(b *testing.B) {
+func BenchmarkWriteStream(b *testing.B) {
 	const size = 64 << 20
 	f, _ := openFolder(b)
 	p := content(1<<20, 1)
 	b.SetBytes(size)
 	for n := 0; b.Loop(); n++ {
-		part, err := f.Begin(b.Context(), key(n), size, size)
+		part, err := f.Begin(b.Context(), key(n), size)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := part.WriteChunk(b.Context(), 0, io.LimitReader(&repeating{p: p}, size), size); err != nil {
+		if _, err := part.WriteStream(b.Context(), io.LimitReader(&repeating{p: p}, size), size); err != nil {
 			b.Fatal(err)
 		}
-		if err := part.Seal(b.Context(), size); err != nil {
+		if err := part.Seal(b.Context(), size, nil); err != nil {
 			b.Fatal(err)
 		}
 		if err := part.Discard(); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+// writeBlock writes p, a block at most, at off.
+func writeBlock(part storage.Partial, p []byte, off int64) error {
+	b := storage.NewBlock()
+	defer storage.FreeBlock(b)
+	return part.WriteBlock(b, copy(*b, p), off)
 }
 
 // repeating gives the same bytes for ever.
@@ -598,4 +605,41 @@ func (r *repeating) Read(p []byte) (int, error) {
 	n := copy(p, r.p[r.off:])
 	r.off = (r.off + n) % len(r.p)
 	return n, nil
+}
+
+// A size that no file can have, which a client is free to announce, once degraded
+// the storage for everybody.
+func TestSizeThatNoFileCanHaveIsNoFault(t *testing.T) {
+	t.Parallel()
+	t.Run("more than is free", func(t *testing.T) {
+		t.Parallel()
+		f, fsys, dir := openWrapped(t, nil)
+		fsys.Before = func(call, name string) error {
+			if call == "reserve" || call == "truncate" {
+				t.Errorf("%s %s: tried, which may fill the disk up before it fails", call, name)
+			}
+			return nil
+		}
+		if _, err := f.BeginBlocks(t.Context(), key(1), 1<<62, 1<<62); !errors.Is(err, storage.ErrNoSpace) {
+			t.Errorf("got %v, want ErrNoSpace", err)
+		}
+		if err := f.Degraded(); err != nil {
+			t.Errorf("Degraded: %v", err)
+		}
+		wantNothing(t, dir, key(1))
+	})
+	for _, call := range []string{"reserve", "truncate"} {
+		t.Run("refused by "+call, func(t *testing.T) {
+			t.Parallel()
+			f, fsys, dir := openWrapped(t, nil)
+			fsys.Before = failing(syscall.EFBIG, call)
+			if _, err := f.BeginBlocks(t.Context(), key(1), 1<<20, 1<<20); !errors.Is(err, storage.ErrTooLarge) {
+				t.Errorf("got %v, want ErrTooLarge", err)
+			}
+			if err := f.Degraded(); err != nil {
+				t.Errorf("Degraded: %v", err)
+			}
+			wantNothing(t, dir, key(1))
+		})
+	}
 }

@@ -25,6 +25,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -37,8 +38,12 @@ var (
 	ErrDegraded = errors.New("storage degraded")
 	// ErrNoSpace: the disk or the quota is full.
 	ErrNoSpace = errors.New("not enough space")
+	// ErrTooLarge: no file of this file system has so many bytes.
+	ErrTooLarge = errors.New("more bytes than a file can have here")
 	// ErrGone: no such object or upload.
 	ErrGone = errors.New("content is not there")
+	// ErrMarks: the store no longer has the chunks that these marks were given for.
+	ErrMarks = errors.New("the store has other chunks than these")
 	// ErrTooLong: more bytes came than were announced.
 	ErrTooLong = errors.New("more bytes than announced")
 	// ErrLocked: another process serves this storage.
@@ -161,14 +166,34 @@ func (f *Folder) layOut() error {
 	if err := f.findLabels(); err != nil {
 		return err
 	}
-	f.fs.Remove(noteTemp)
+	if err := f.clear(); err != nil {
+		return err
+	}
 	link := linkFile + "probe"
-	f.fs.Remove(link)
 	f.hardlink = f.fs.Link(probeFile, link) == nil
 	f.fs.Remove(link)
 	_, err := f.fs.Lstat(private + "/PROBE")
 	f.folds = err == nil
 	return f.fs.Remove(probeFile)
+}
+
+// clear removes what a process left that ended between two steps: a note half
+// written, links that had not come into the tree.
+func (f *Folder) clear() error {
+	entries, err := f.fs.ReadDir(private)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := private + "/" + e.Name()
+		if name != noteTemp && !strings.HasPrefix(name, linkFile) {
+			continue
+		}
+		if err := f.fs.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Folds reports whether the file system takes names that differ only in case for
@@ -225,10 +250,14 @@ func (f *Folder) writeProbe() error {
 }
 
 // distrust sorts a failure to write: a full disk is ErrNoSpace and passes, as a
-// lack of descriptors does; anything else degrades the storage.
+// size that no file can have (ErrTooLarge) and a lack of descriptors do; anything
+// else degrades the storage.
 func (f *Folder) distrust(err error) error {
-	if err == nil || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrDegraded) {
+	if err == nil || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrTooLarge) || errors.Is(err, ErrDegraded) {
 		return err
+	}
+	if errors.Is(err, syscall.EFBIG) {
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
@@ -248,9 +277,13 @@ func objectDir(key string) string  { return objectsDir + "/" + key[:2] }
 func objectPath(key string) string { return objectDir(key) + "/" + key }
 func partPath(key string) string   { return partDir + "/" + key }
 
-// Open opens an object for reading. It returns ErrGone if there is none.
-func (f *Folder) Open(key string) (*Object, error) {
-	return f.open(objectPath(key))
+// Open implements Store.
+func (f *Folder) Open(key string) (Reader, error) {
+	o, err := f.open(objectPath(key))
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 func (f *Folder) open(name string) (*Object, error) {
@@ -338,4 +371,16 @@ func (f *Folder) Parts() ([]string, error) {
 		keys[i] = path.Base(e.Name())
 	}
 	return keys, nil
+}
+
+// Free returns the bytes that are free on the disk; math.MaxInt64 where the system
+// does not tell.
+func (f *Folder) Free() (int64, error) { return f.fs.Free() }
+
+// Reach looks whether the storage's own folder is there.
+func (f *Folder) Reach() error {
+	if _, err := f.fs.Lstat(objectsDir); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"strings"
 )
@@ -34,6 +33,26 @@ func (f *Folder) Show(key, path_ string) error {
 	if err != nil {
 		f.fs.Remove(link)
 		return fmt.Errorf("show %s: %w", path_, err)
+	}
+	return nil
+}
+
+// Hide takes the object out of the tree at path, unless something else stands
+// there, and the folders above it that are empty then, but for the first. An object
+// that is gone is taken for the one shown.
+func (f *Folder) Hide(key, path_ string) error {
+	shown, err := f.Shows(key, path_)
+	if err != nil && !errors.Is(err, ErrGone) || err == nil && !shown {
+		return err
+	}
+	if err := f.fs.Remove(path_); err != nil {
+		return fmt.Errorf("take %s out of the tree: %w", path_, err)
+	}
+	for dir := path.Dir(path_); strings.Contains(dir, "/"); dir = path.Dir(dir) {
+		entries, err := f.fs.ReadDir(dir)
+		if err != nil || len(entries) > 0 || f.fs.Remove(dir) != nil {
+			break // an empty folder harms nobody
+		}
 	}
 	return nil
 }
@@ -73,7 +92,7 @@ func (f *Folder) Shows(key, path_ string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return os.SameFile(there, object), nil
+	return f.fs.SameFile(there, object), nil
 }
 
 // Has reports whether there is an object of this size under key.
@@ -83,6 +102,21 @@ func (f *Folder) Has(key string, size int64) (bool, error) {
 		return false, nil
 	}
 	return err == nil && info.Size() == size, err
+}
+
+// Standing reports whether anything stands under key, whole or not: an object, or
+// a label without one.
+func (f *Folder) Standing(key string) (bool, error) {
+	names := []string{objectPath(key)}
+	if !f.labels {
+		names = append(names, objectPath(key)+labelFile)
+	}
+	for _, name := range names {
+		if _, err := f.fs.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // SyncTree makes the folder that holds path durable, and those above it, as far

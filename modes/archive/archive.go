@@ -23,22 +23,21 @@ import (
 
 	"fenc/model"
 	"fenc/model/storage"
-	"fenc/wire"
 )
 
 // Archive is a catalogue and the storage that belongs to it.
 type Archive struct {
 	Catalogue *model.Catalogue
-	// Bounds are what each client may take. They are set before the first file.
-	Bounds model.Bounds
-	// KeepPartial is how long an upload stays that does not get on; 0 is for ever.
-	KeepPartial time.Duration
 
-	store    *storage.Folder
+	policy   atomic.Pointer[Policy]
+	store    storage.Store
+	folder   *storage.Folder // the store, where people see files in it; nil: where nobody does
+	limits   storage.Limits
 	log      *slog.Logger
 	now      func() time.Time
 	owesView atomic.Bool    // a file is verified and the tree does not show it
-	views    [64]sync.Mutex // by file, so that the newest of two commits is shown last
+	views    [64]sync.Mutex // by path, so that the newest of two changes is seen last
+	folders  sync.RWMutex   // held to take folders out of the tree
 
 	mu      sync.Mutex
 	newest  int64              // change up to which every file is shown, but for those of unshown
@@ -51,17 +50,31 @@ type Archive struct {
 	rosterMu sync.Mutex
 	roster   []byte // list of clients that the storage has
 
-	small  smallFiles
+	reaching chan struct{} // full while Reach looks
+
+	small  *smallFiles
 	unpack unpacker
+
+	gate    *gate          // nil: there is none
+	ungated []model.Upload // sealed ones that an earlier process left
 }
 
 // Open opens an archive over an opened catalogue and storage, both of which it
 // closes in Close, and settles what an earlier process left behind.
-func Open(c *model.Catalogue, s *storage.Folder, log *slog.Logger) (*Archive, error) {
+func Open(c *model.Catalogue, s storage.Store, log *slog.Logger) (*Archive, error) {
+	return OpenGated(c, s, log, nil, 0)
+}
+
+// OpenGated is Open with a gate that content must pass, asked about so many uploads
+// at once. What an earlier process left before its gate has Run ask about it.
+func OpenGated(c *model.Catalogue, s storage.Store, log *slog.Logger, ask Gate, atOnce int) (*Archive, error) {
 	a := &Archive{
-		Catalogue: c, store: s, log: log, now: time.Now, unshown: make(map[model.ID]int64),
-		live: make(map[model.ID]*Upload), proven: make(map[model.ID]bool), small: newSmallFiles(), unpack: newUnpacker(),
+		gate:      newGate(ask, atOnce),
+		Catalogue: c, store: s, limits: s.Limits(), log: log, now: c.Now, unshown: make(map[model.ID]int64),
+		live: make(map[model.ID]*Upload), proven: make(map[model.ID]bool), reaching: make(chan struct{}, 1), small: newSmallFiles(), unpack: newUnpacker(),
 	}
+	a.folder, _ = s.(*storage.Folder)
+	a.policy.Store(new(Policy))
 	var err error
 	if a.newest, err = c.LastChange(); err == nil {
 		err = a.settle()
@@ -74,28 +87,42 @@ func Open(c *model.Catalogue, s *storage.Folder, log *slog.Logger) (*Archive, er
 	return a, nil
 }
 
+// Policy is what the operator decides about clients that have nothing of their own.
+type Policy struct {
+	Bounds    model.Bounds    // what each may take
+	Retention model.Retention // how long content stays
+}
+
+// SetPolicy has what comes from now on follow another policy; until the first call
+// nothing is bounded and nothing expires.
+func (a *Archive) SetPolicy(p Policy) {
+	a.policy.Store(&p)
+	a.Catalogue.SetKeepVersions(p.Retention.KeepVersions)
+}
+
 // Incoming is a file on its way in. It ends with Keep or Discard.
 type Incoming struct {
 	archive *Archive
 	upload  model.Upload
-	part    *storage.Partial
+	part    storage.Partial
 	ended   bool
 }
 
 // Receive makes room for an upload: u names the client, the file, its paths, the
-// size at most and the protocol. It returns storage.ErrNoSpace,
-// storage.ErrDegraded or model.ErrUnavailable where it cannot be taken now.
+// size at most and the protocol. It returns the refusals of model.Catalogue.Begin,
+// storage.ErrNoSpace, storage.ErrDegraded or model.ErrUnavailable where it cannot be
+// taken now.
 func (a *Archive) Receive(ctx context.Context, u model.Upload) (*Incoming, error) {
 	if err := a.store.Degraded(); err != nil {
 		return nil, err
 	}
-	upload, err := a.Catalogue.Begin(u)
+	upload, err := a.Catalogue.Begin(u, a.policy.Load().Bounds)
 	if err != nil {
 		return nil, err
 	}
-	part, err := a.store.Begin(ctx, upload.ID.String(), u.Size, u.Size)
+	part, err := a.store.Begin(ctx, upload.ID.String(), u.Size)
 	if err != nil {
-		return nil, errors.Join(err, a.Catalogue.Abandon(upload.ID))
+		return nil, errors.Join(err, a.forget(upload.ID))
 	}
 	return &Incoming{archive: a, upload: upload, part: part}, nil
 }
@@ -103,7 +130,7 @@ func (a *Archive) Receive(ctx context.Context, u model.Upload) (*Incoming, error
 // Write stores the content, which r gives until its end. It returns how many
 // bytes came. An error of r is returned as it is.
 func (in *Incoming) Write(ctx context.Context, r io.Reader) (int64, error) {
-	return in.part.WriteChunk(ctx, 0, r, in.upload.Size)
+	return in.part.WriteStream(ctx, r, in.upload.Size)
 }
 
 // Keep makes the content the verified file of its name: durable, catalogued and
@@ -115,21 +142,28 @@ func (in *Incoming) Write(ctx context.Context, r io.Reader) (int64, error) {
 // the next start.
 func (in *Incoming) Keep(ctx context.Context, size int64, checksum uint32) (model.File, error) {
 	a, id := in.archive, in.upload.ID
-	if err := a.Catalogue.Seal(id, size, model.Sums{CRC32: checksum}); err != nil {
+	lease, err := a.seal(id, size, model.Sums{CRC32: checksum})
+	defer lease.end()
+	if err != nil {
 		return model.File{}, errors.Join(err, in.Discard())
 	}
 	in.ended = true
 	sealed := in.upload
 	sealed.Size, sealed.Checksum = size, checksum
-	if err := in.part.SetLabel(a.Catalogue.LabelUpload(sealed).Encode()); err != nil {
-		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id))
+	if err := a.labelPart(in.part, sealed); err != nil {
+		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id, lease))
 	}
-	if err := in.part.Seal(ctx, size); err != nil {
-		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id))
+	if err := in.part.Seal(ctx, size, nil); a.mayPass(err) {
+		return model.File{}, errors.Join(err, in.part.Close())
+	} else if err != nil {
+		return model.File{}, errors.Join(err, in.part.Close(), a.drop(id, lease))
 	}
-	file, err := a.commit(in.upload, nil)
-	if errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked) {
-		return model.File{}, errors.Join(err, a.drop(id))
+	if err := a.pass(ctx, sealed); err != nil {
+		return model.File{}, a.stopped(ctx, sealed, err)
+	}
+	file, err := a.commit(in.upload, nil, lease)
+	if isRefused(err) {
+		return model.File{}, errors.Join(err, a.drop(id, lease))
 	}
 	if err != nil {
 		return model.File{}, err
@@ -144,90 +178,69 @@ func (in *Incoming) Discard() error {
 		return nil
 	}
 	in.ended = true
-	return errors.Join(in.part.Discard(), in.archive.Catalogue.Abandon(in.upload.ID))
+	return in.archive.giveUp(in.part, in.upload.ID)
+}
+
+// giveUp removes an open upload that was written here, its bytes and its row.
+func (a *Archive) giveUp(part storage.Partial, id model.ID) error {
+	return errors.Join(part.Close(), a.forget(id))
+}
+
+// forget removes an open upload, its bytes and its row. Where other processes may
+// have sealed it meanwhile, the row decides: it turns to garbage if it is still an
+// open upload's, and its bytes go with that.
+func (a *Archive) forget(id model.ID) error {
+	if a.limits.Marks {
+		return a.Catalogue.Discard(id)
+	}
+	return errors.Join(a.store.Remove(id.String()), a.Catalogue.Abandon(id))
 }
 
 // drop takes back a sealed upload that cannot become a file. Its row becomes one
 // of garbage, so that bytes which cannot be removed now, or come back after a
-// power cut, are known and removed later.
-func (a *Archive) drop(id model.ID) error {
-	return errors.Join(a.store.Remove(id.String()), a.Catalogue.Unseal(id))
+// power cut, are known and removed later. Where other processes may have made it a
+// file meanwhile, nothing is removed but as garbage.
+func (a *Archive) drop(id model.ID, l lease) error {
+	if a.limits.Marks {
+		return a.Catalogue.Unseal(id, l.epoch)
+	}
+	return errors.Join(a.store.Remove(id.String()), a.Catalogue.Unseal(id, l.epoch))
+}
+
+// mayPass reports whether what keeps a sealed upload from becoming an object says
+// nothing of the upload, which is completed later then: by adopt.
+func (a *Archive) mayPass(err error) bool {
+	return err != nil && a.limits.Marks && !errors.Is(err, storage.ErrGone) && !errors.Is(err, storage.ErrMarks) &&
+		!errors.Is(err, storage.ErrSealed)
 }
 
 // commit makes the sealed upload the file of its name, and shows it.
-func (a *Archive) commit(u model.Upload, tree *model.Tree) (model.File, error) {
-	id, expected := u.ID, a.Catalogue.LabelUpload(u)
-	a.beginCommit(id)
-	file, err := a.Catalogue.Commit(id, tree)
+func (a *Archive) commit(u model.Upload, tree *model.Tree, l lease) (model.File, error) {
+	return a.commitBy(a.Catalogue.Commit, u, tree, l)
+}
+
+func (a *Archive) commitBy(commit func(model.ID, *model.Tree, int64) (model.File, error), u model.Upload, tree *model.Tree, l lease) (model.File, error) {
+	expected, err := a.labelUpload(u)
+	if err != nil {
+		return model.File{}, err
+	}
+	a.beginCommit(u.ID)
+	file, err := commit(u.ID, tree, l.epoch)
 	if err == nil {
 		a.relabel(file, expected)
 		a.show(file)
 	}
-	a.endCommit(id, file.Change)
+	a.endCommit(u.ID, file.Change)
 	return file, err
-}
-
-// relabel corrects the label of a file that got another path than was expected.
-// The label matters only to a catalogue that is lost: an error is logged.
-func (a *Archive) relabel(f model.File, expected model.Label) {
-	label := a.Catalogue.LabelFile(f)
-	if label.Path == expected.Path {
-		return
-	}
-	if err := a.store.SetLabel(f.Object.String(), label.Encode()); err != nil {
-		a.log.Warn("file keeps the label of another path", "path", wire.Printable(f.FilePath), "error", err)
-	}
-}
-
-// beginCommit notes that a change is about to be made whose view comes later.
-func (a *Archive) beginCommit(id model.ID) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.unshown[id] = a.newest
-}
-
-// endCommit notes that the change is shown.
-func (a *Archive) endCommit(id model.ID, change int64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.unshown, id)
-	a.newest = max(a.newest, change)
-}
-
-// shown returns the newest change up to which no view is still to come.
-func (a *Archive) shown() int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	newest := a.newest
-	for _, before := range a.unshown {
-		newest = min(newest, before)
-	}
-	return newest
-}
-
-// show puts the file into the tree. The file is verified whether or not that
-// works: what fails is logged, and made up for at the next start.
-func (a *Archive) show(f model.File) {
-	view := &a.views[f.ID%int64(len(a.views))]
-	view.Lock()
-	defer view.Unlock()
-	// Another commit of the same name may have come between: show the newest.
-	if newest, ok := a.Catalogue.File(f.ClientID, f.FileName); ok && newest.Change > f.Change {
-		f = newest
-	}
-	if f.Pack != nil {
-		return // shown when it is unpacked
-	}
-	if err := a.store.Show(f.Object.String(), f.FilePath); err != nil {
-		a.owesView.Store(true)
-		a.log.Error("verified file is not shown in the storage's tree", "path", wire.Printable(f.FilePath), "object", f.Object, "error", err)
-	}
 }
 
 // Close unpacks what is packed, notes the clients in the storage, records that storage and catalogue agree, and
 // closes both. No session may be left.
 func (a *Archive) Close() error {
 	a.small.once.Do(func() { close(a.small.stop) })
+	if a.gate != nil {
+		a.gate.stop()
+	}
 	<-a.small.done
 	<-a.unpack.done
 	return errors.Join(a.markSettled(), a.noteRoster(), a.Catalogue.Close(), a.store.Close())
@@ -238,10 +251,14 @@ func (a *Archive) Close() error {
 func (a *Archive) OpenFile(f model.File) (Content, error) {
 	object, err := a.openContent(f)
 	if errors.Is(err, storage.ErrGone) && f.Pack != nil {
-		// Unpacked since the caller looked.
-		if now, ok := a.Catalogue.File(f.ClientID, f.FileName); ok && now.Object == f.Object {
-			f.Pack = nil
-			object, err = a.openContent(f)
+		// Unpacked, or moved to another pack, since the caller looked.
+		now, ok, err := a.Catalogue.File(f.ClientID, f.FileName)
+		if err != nil {
+			return nil, err
+		}
+		if ok && now.Object == f.Object {
+			f.Pack, f.PackOffset = now.Pack, now.PackOffset
+			return a.openContent(f)
 		}
 	}
 	return object, err

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"fenc/model"
+	"fenc/model/postgrestest"
 	"fenc/model/storage"
 	"fenc/model/storage/storagetest"
 )
@@ -32,9 +33,13 @@ type site struct {
 	log    journal
 	client model.Client
 
+	options model.Options
+
 	*Archive
 	fsys *storagetest.FS
 }
+
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
 // journal is a log that tests read.
 type journal struct {
@@ -57,7 +62,7 @@ func (j *journal) String() string {
 func newSite(t testing.TB) *site {
 	t.Helper()
 	dir := t.TempDir()
-	s := &site{dir: filepath.Join(dir, "files"), db: filepath.Join(dir, "fenc.db")}
+	s := &site{dir: filepath.Join(dir, "files"), db: postgrestest.Catalogue(t, dir)}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +78,7 @@ func newSite(t testing.TB) *site {
 // open opens catalogue, storage and archive as a new process would.
 func (s *site) open(t testing.TB) {
 	t.Helper()
-	c, err := model.Open(s.db, model.Options{})
+	c, err := model.Open(s.db, s.options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +164,7 @@ func (s *site) objects(t testing.TB) []string {
 // wantVerified checks row, object and tree of a file.
 func (s *site) wantVerified(t *testing.T, name string, content []byte) {
 	t.Helper()
-	file, ok := s.Catalogue.File(s.client.ID, name)
+	file, ok, _ := s.Catalogue.File(s.client.ID, name)
 	switch {
 	case !ok:
 		t.Errorf("%s: no row", name)
@@ -184,7 +189,7 @@ func (s *site) wantNoUploads(t *testing.T) {
 			t.Errorf("%d %s uploads are left (%v), want none", len(left), state, err)
 		}
 	}
-	if left, err := s.store.Parts(); len(left) != 0 || err != nil {
+	if left, err := s.folder.Parts(); len(left) != 0 || err != nil {
 		t.Errorf("bytes %v are left (%v), want none", left, err)
 	}
 }
@@ -193,7 +198,11 @@ func (s *site) wantNoUploads(t *testing.T) {
 func (s *site) wantNoStrays(t *testing.T) {
 	t.Helper()
 	known := make(map[string]bool)
-	for _, f := range s.Catalogue.Files() {
+	files, err := s.Catalogue.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
 		known[f.File.Object.String()] = true
 	}
 	garbage, err := s.Catalogue.GarbageBefore(time.Now().Add(time.Hour), 1000)
@@ -340,7 +349,7 @@ func TestReplacementShowsOnlyOnceItIsKept(t *testing.T) {
 	// Who reads the old one by its object still can.
 	if o, err := s.store.Open(first.Object.String()); err != nil {
 		t.Error(err)
-	} else if got, err := io.ReadAll(o); string(got) != "old" || err != nil || o.Close() != nil {
+	} else if got, err := io.ReadAll(io.NewSectionReader(o, 0, o.Size())); string(got) != "old" || err != nil || o.Close() != nil {
 		t.Errorf("replaced object: %q, %v", got, err)
 	}
 }
@@ -589,7 +598,7 @@ func TestUploadsAtOnceAreAllKept(t *testing.T) {
 	for n := range 16 {
 		s.wantVerified(t, fmt.Sprintf("%d", n), contents(n))
 	}
-	shared, _ := s.Catalogue.File(s.client.ID, "shared")
+	shared, _, _ := s.Catalogue.File(s.client.ID, "shared")
 	s.wantVerified(t, "shared", contents(int(shared.Size)-100_000))
 	s.wantNoUploads(t)
 	s.wantNoStrays(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"fenc/model"
 	"fenc/model/storage"
@@ -13,16 +14,28 @@ import (
 
 // Finish makes the upload the verified file of its name, if all of it is there
 // and has the sender's digest: durable, catalogued and shown when it returns. It
-// waits until every claimed block is written. It returns a *MissingError or a
-// *DiffersError where the sender can mend it, and the refusals of
-// model.Catalogue.Commit.
+// waits until every claimed block is written, and asks the gate. It returns a *MissingError or a
+// *DiffersError where the sender can mend it, the refusals of
+// model.Catalogue.Commit, ErrGateRefused and ErrGateUnavailable. Where ctx ends while
+// the gate is asked, it is asked again, and the upload may become a file all the same.
 func (u *Upload) Finish(ctx context.Context, digest model.Hash) (model.File, error) {
+	marked := u.archive.limits.Marks
+	if marked {
+		if err := u.awaitOthers(ctx); err != nil {
+			return model.File{}, err
+		}
+	}
 	hashes, err := u.complete(ctx)
 	if err != nil {
 		return model.File{}, err
 	}
 	if model.Hash(tree.Root(hashes)) != digest {
 		return model.File{}, &DiffersError{hashes}
+	}
+	if marked { // whoever completes it after a crash goes by what is recorded
+		if err := u.makeDurable(false); err != nil {
+			return model.File{}, err
+		}
 	}
 	u.hold.Lock() // no sync beside the seal
 	defer u.hold.Unlock()
@@ -33,7 +46,7 @@ func (u *Upload) Finish(ctx context.Context, digest model.Hash) (model.File, err
 	}
 	u.sealed = true
 	u.mu.Unlock()
-	file, err := u.keep(ctx, digest, hashes)
+	file, err := u.keep(ctx, digest)
 	if err != nil {
 		u.mu.Lock()
 		u.err = err
@@ -79,22 +92,36 @@ func (u *Upload) complete(ctx context.Context) ([]tree.Hash, error) {
 }
 
 // keep takes sealed content through the order of steps.
-func (u *Upload) keep(ctx context.Context, digest model.Hash, hashes []tree.Hash) (model.File, error) {
+func (u *Upload) keep(ctx context.Context, digest model.Hash) (model.File, error) {
 	a, id := u.archive, u.row.ID
-	if err := a.Catalogue.Seal(id, u.row.Size, model.Sums{BLAKE3: digest}); err != nil {
-		return model.File{}, errors.Join(err, u.part.Discard(), a.Catalogue.Abandon(id))
+	hashes, marks, err := u.content(digest)
+	if err != nil {
+		return model.File{}, err
+	}
+	l, err := a.seal(id, u.row.Size, model.Sums{BLAKE3: digest})
+	defer l.end()
+	if err != nil && a.limits.Marks && !errors.Is(err, model.ErrNoUpload) {
+		return model.File{}, errors.Join(err, u.part.Close()) // what is recorded is sound, and perhaps in other hands
+	}
+	if err != nil {
+		return model.File{}, errors.Join(err, a.giveUp(u.part, id))
 	}
 	sealed := u.row
 	sealed.Digest = digest
-	if err := u.part.SetLabel(a.Catalogue.LabelUpload(sealed).Encode()); err != nil {
-		return model.File{}, errors.Join(err, u.part.Close(), a.drop(id))
+	if err := a.labelPart(u.part, sealed); err != nil {
+		return model.File{}, errors.Join(err, u.part.Close(), a.drop(id, l))
 	}
-	if err := u.part.Seal(ctx, u.row.Size); err != nil {
-		return model.File{}, errors.Join(err, u.part.Close(), a.drop(id))
+	if err := u.part.Seal(ctx, u.row.Size, marks); a.mayPass(err) {
+		return model.File{}, errors.Join(err, u.part.Close())
+	} else if err != nil {
+		return model.File{}, errors.Join(err, u.part.Close(), a.drop(id, l))
 	}
-	file, err := a.commit(u.row, treeOf(u.chunkSize, hashes))
-	if refused := errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked); refused {
-		return model.File{}, errors.Join(err, a.drop(id))
+	if err := a.pass(ctx, sealed); err != nil {
+		return model.File{}, a.stopped(ctx, sealed, err)
+	}
+	file, err := a.commit(u.row, treeOf(u.chunkSize, hashes), l)
+	if isRefused(err) {
+		return model.File{}, errors.Join(err, a.drop(id, l))
 	}
 	return file, err
 }
@@ -141,6 +168,7 @@ func (u *Upload) forget(owner Owner) {
 	for i := range u.chunks {
 		if c := &u.chunks[i]; c.state == filling && c.owner == owner {
 			u.chunks[i] = chunk{}
+			u.part.Forget(i)
 		}
 	}
 }
@@ -167,8 +195,10 @@ func (u *Upload) close(sealed bool, failed error) {
 	var err error
 	if failed == nil {
 		err = u.part.Close()
+	} else if a.limits.Marks && !errors.Is(failed, ErrOfferAgain) && !errors.Is(failed, storage.ErrGone) {
+		err = errors.Join(failed, u.part.Close()) // what is recorded is sound, and perhaps in other hands
 	} else {
-		err = errors.Join(u.part.Discard(), a.Catalogue.Abandon(u.row.ID))
+		err = a.giveUp(u.part, u.row.ID)
 		if !errors.Is(failed, ErrOfferAgain) {
 			err = errors.Join(failed, err)
 		}
@@ -200,7 +230,7 @@ func (a *Archive) resume(ctx context.Context, want model.Upload, owner Owner, w 
 		if !a.take(row.ID) {
 			continue // a session has it open
 		}
-		if taken == nil && row.Size == want.Size && tree.ValidChunkSize(row.Size, row.ChunkSize) {
+		if taken == nil && row.Size == want.Size && a.takesChunks(row.Size, row.ChunkSize) {
 			row.ModTime, row.Mode = want.ModTime, want.Mode
 			taken, held, err = a.reopen(ctx, row, owner, w)
 			if err == nil {
@@ -211,6 +241,9 @@ func (a *Archive) resume(ctx context.Context, want model.Upload, owner Owner, w 
 				return nil, nil, err
 			}
 			taken = nil
+		} else if a.limits.Marks && a.now().Sub(row.TouchedAt.Time) < othersStall {
+			a.release(row.ID)
+			continue // another process may have it open
 		}
 		if err := a.expire(row); err != nil {
 			return nil, nil, err
@@ -242,7 +275,7 @@ func (a *Archive) expire(row model.Upload) error {
 	a.liveMu.Lock()
 	delete(a.proven, row.ID)
 	a.liveMu.Unlock()
-	if err := errors.Join(a.store.Remove(row.ID.String()), a.Catalogue.Abandon(row.ID)); err != nil {
+	if err := a.forget(row.ID); err != nil {
 		return fmt.Errorf("remove interrupted upload %q: %w", row.FileName, err)
 	}
 	return nil
@@ -254,13 +287,24 @@ func (a *Archive) reopen(ctx context.Context, row model.Upload, owner Owner, w W
 	if err := a.Catalogue.Resume(row); err != nil {
 		return nil, nil, err
 	}
-	part, err := a.store.ResumeBlocks(ctx, row.ID.String(), row.Size)
+	// Before the store is asked: what a row says is there by then.
+	rows, err := a.Catalogue.Chunks(row.ID)
 	if err != nil {
 		return nil, nil, err
 	}
-	rows, err := a.Catalogue.Chunks(row.ID)
+	if a.limits.Marks {
+		now, ok, err := a.Catalogue.Upload(row.ID)
+		if err == nil && !ok {
+			err = model.ErrNoUpload
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		row.Token = now.Token // the first chunk may have come since row was read
+	}
+	part, err := a.store.ResumeBlocks(ctx, row.ID.String(), row.Token, row.Size, row.ChunkSize)
 	if err != nil {
-		return nil, nil, errors.Join(err, part.Close())
+		return nil, nil, err
 	}
 	a.liveMu.Lock()
 	proven := a.proven[row.ID]
@@ -277,15 +321,19 @@ func (a *Archive) reopen(ctx context.Context, row model.Upload, owner Owner, w W
 		if i >= len(u.chunks) {
 			continue
 		}
-		if !proven {
-			sum, err := u.read(i)
-			if err != nil || model.Hash(sum) != r.Hash {
+		if !proven || a.limits.Marks {
+			holds, err := part.Holds(i, r.Mark, u.proves(i, r.Hash))
+			if err != nil && a.limits.Marks {
+				u.Detach(owner)
+				return nil, nil, err
+			}
+			if err != nil || !holds {
 				lost = append(lost, r.Number)
 				continue
 			}
 		}
 		held[i] = tree.Hash(r.Hash)
-		u.chunks[i] = chunk{state: durable, hash: tree.Hash(r.Hash)}
+		u.chunks[i] = chunk{state: durable, hash: tree.Hash(r.Hash), mark: r.Mark}
 		u.held += u.length(i)
 	}
 	if err := a.Catalogue.ReleaseChunks(row.ID, lost); err != nil {
@@ -298,22 +346,22 @@ func (a *Archive) reopen(ctx context.Context, row model.Upload, owner Owner, w W
 	return u, held, nil
 }
 
-// read hashes chunk i as it stands in the storage.
-func (u *Upload) read(i int) (tree.Hash, error) {
-	b := storage.NewBlock()
-	defer storage.FreeBlock(b)
-	var h tree.Hasher
-	start := int64(i) * u.chunkSize
-	h.Reset(start, len(u.chunks) == 1)
-	for off, end := start, start+u.length(i); off < end; {
-		p := (*b)[:min(int64(storage.BlockSize), end-off)]
-		if _, err := u.part.ReadAt(p, off); err != nil {
-			return tree.Hash{}, err
+var errOtherHash = errors.New("chunk has another hash than was recorded")
+
+// proves returns a function that reads chunk i and fails unless it has this hash.
+func (u *Upload) proves(i int, want model.Hash) func(io.Reader) error {
+	return func(content io.Reader) error {
+		b := storage.NewBlock()
+		defer storage.FreeBlock(b)
+		var h tree.Hasher
+		h.Reset(int64(i)*u.chunkSize, len(u.chunks) == 1)
+		// The reader alone, lest io.CopyBuffer finds a way round the buffer.
+		n, err := io.CopyBuffer(struct{ io.Writer }{&h}, struct{ io.Reader }{content}, *b)
+		if err == nil && (n != u.length(i) || model.Hash(h.Sum()) != want) {
+			err = errOtherHash
 		}
-		h.Write(p)
-		off += int64(len(p))
+		return err
 	}
-	return h.Sum(), nil
 }
 
 // Copy takes chunks from the verified version that stands under the name. They
@@ -348,7 +396,7 @@ func (u *Upload) Copy(ctx context.Context, from *Earlier, chunks []int) error {
 	return nil
 }
 
-func (u *Upload) copyBlock(object *storage.Object, off int64, n int) error {
+func (u *Upload) copyBlock(object storage.Reader, off int64, n int) error {
 	if err := u.Claim(u, uint64(off), n); err != nil {
 		return err
 	}

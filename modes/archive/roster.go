@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"errors"
 
 	"fenc/model"
 	"fenc/model/storage"
@@ -13,6 +14,9 @@ const RosterNote = "clients"
 
 // noteRoster keeps the list of clients in the storage, where it has changed.
 func (a *Archive) noteRoster() error {
+	if a.folder == nil {
+		return nil
+	}
 	a.rosterMu.Lock()
 	defer a.rosterMu.Unlock()
 	roster, err := a.Catalogue.Roster()
@@ -23,7 +27,7 @@ func (a *Archive) noteRoster() error {
 		return nil
 	}
 	if a.roster == nil {
-		noted, err := a.store.Note(RosterNote)
+		noted, err := a.folder.Note(RosterNote)
 		if err != nil {
 			return err
 		}
@@ -31,11 +35,28 @@ func (a *Archive) noteRoster() error {
 			return nil
 		}
 	}
-	if err := a.store.PutNote(RosterNote, roster); err != nil {
+	if err := a.folder.PutNote(RosterNote, roster); err != nil {
 		return err
 	}
 	a.roster = roster
 	return nil
+}
+
+// Used reports whether a storage has clients or content.
+func Used(s *storage.Folder) (bool, error) {
+	roster, err := s.Note(RosterNote)
+	if err != nil {
+		return false, err
+	}
+	if text := bytes.TrimSpace(roster); len(text) > 0 && !bytes.Equal(text, []byte("[]")) {
+		return true, nil
+	}
+	found := errors.New("content")
+	err = s.Objects(func(storage.Listed) error { return found }, func(string) error { return nil })
+	if errors.Is(err, found) {
+		return true, nil
+	}
+	return false, err
 }
 
 // Enrol takes the clients over that the storage lists into a catalogue that has

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"fenc/model"
@@ -16,7 +18,7 @@ import (
 )
 
 const (
-	garbageGrace  = 10 * time.Minute // longer than any read of a replaced object
+	garbageGrace  = 10 * time.Minute // in which who reads a replaced object may open it
 	sweepEvery    = time.Minute
 	seenEvery     = 10 * time.Second // how old last_seen in the database may be
 	probeEvery    = 2 * time.Second  // how soon a mended disk is noticed
@@ -28,12 +30,21 @@ const (
 // process: verified uploads are completed, unverified ones removed, files
 // committed since the last agreement looked at.
 func (a *Archive) settle() error {
+	if a.limits.Marks {
+		return nil // other processes may be at work: Run takes up what nobody has
+	}
 	sealed, err := a.Catalogue.Uploads(model.UploadSealing)
 	if err != nil {
 		return err
 	}
+	resumable := make(map[string]bool)
 	for _, u := range sealed {
-		if err := a.complete(u); err != nil {
+		if a.gate != nil { // which may take long: Run does it
+			a.ungated = append(a.ungated, u)
+			resumable[u.ID.String()] = true
+			continue
+		}
+		if err := a.complete(context.Background(), u); err != nil {
 			return fmt.Errorf("complete %q of client %q: %w", u.FileName, u.Client.Name, err)
 		}
 	}
@@ -41,39 +52,124 @@ func (a *Archive) settle() error {
 	if err != nil {
 		return err
 	}
-	resumable := make(map[string]bool)
 	for _, u := range open {
 		if u.Protocol >= 4 {
 			resumable[u.ID.String()] = true
 			continue
 		}
-		if err := errors.Join(a.store.Remove(u.ID.String()), a.Catalogue.Abandon(u.ID)); err != nil {
+		if err := a.forget(u.ID); err != nil {
 			return fmt.Errorf("remove unverified %q of client %q: %w", u.FileName, u.Client.Name, err)
 		}
 		a.log.Info("unverified upload removed", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName), "started", u.StartedAt.Time)
 	}
 	// Every row is settled: what is left among the uploads is of no one.
-	strays, err := a.store.Parts()
+	strays, err := a.folder.Parts()
 	if err != nil {
 		return err
 	}
 	strays = slices.DeleteFunc(strays, func(name string) bool { return resumable[name] })
-	if err := a.store.RemoveParts(strays...); err != nil {
+	if err := a.folder.RemoveParts(strays...); err != nil {
+		return err
+	}
+	if err := a.removeUncommitted(); err != nil {
 		return err
 	}
 	return a.review()
 }
 
-// complete takes a verified upload from its seal to its view.
-func (a *Archive) complete(u model.Upload) error {
-	if f, ok := a.Catalogue.File(u.ClientID, u.FileName); ok && f.ReceivedAt.After(u.StartedAt.Time) {
-		// Its sender was never told that it is kept, and the name has been written since.
-		a.log.Warn("interrupted upload removed: the file has been replaced since", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName))
-		return a.drop(u.ID)
+// removeUncommitted removes what the last process wrote under reserved ids and did
+// not commit: whole as it may be, nobody was told that it is kept, and fenc check
+// would take it for something that the catalogue has lost. What was replaced
+// shortly before goes with it: its readers ended with the process.
+func (a *Archive) removeUncommitted() error {
+	distant := a.now().AddDate(100, 0, 0) // the clock may have been set back
+	garbage, err := a.Catalogue.GarbageBefore(distant, math.MaxInt32)
+	if err != nil {
+		return err
 	}
-	key := u.ID.String()
-	var hashes *model.Tree
-	err := a.store.Settle(key, u.Size, func(content io.Reader) (err error) {
+	slices.Reverse(garbage) // the newest first, for the sweep takes the rest in time
+	var keys []string
+	for _, id := range garbage {
+		standing, err := a.folder.Standing(id.String())
+		if err != nil {
+			return err
+		}
+		if standing {
+			keys = append(keys, id.String())
+		}
+		if len(keys) == garbageAtOnce {
+			break
+		}
+	}
+	return a.store.Purge(keys...)
+}
+
+// complete takes a verified upload from its seal to its view, through the gate. If
+// ctx ends before the gate's word, the upload stays as it is.
+func (a *Archive) complete(ctx context.Context, u model.Upload) error {
+	l, err := a.lease(u.ID)
+	if errors.Is(err, model.ErrLeased) || errors.Is(err, model.ErrNoUpload) {
+		return nil // another process does it, or has done it
+	}
+	defer l.end()
+	if err != nil {
+		return err
+	}
+	owner, _, err := a.Catalogue.Client(u.ClientID)
+	if err != nil {
+		return err
+	}
+	f, ok, err := a.Catalogue.File(u.ClientID, u.FileName)
+	if err != nil {
+		return err
+	}
+	if ok && f.ReceivedAt.After(u.StartedAt.Time) {
+		// Its sender was never told that it is kept, and the name has been written since.
+		a.log.Warn("interrupted upload removed: the file has been replaced since", "client", wire.Printable(owner.Name), "file", wire.Printable(u.FileName))
+		return a.drop(u.ID, l)
+	}
+	hashes, err := a.settleContent(ctx, u)
+	if errors.Is(err, storage.ErrGone) {
+		// Not answered yet, so not promised: its sender will send again.
+		a.log.Warn("interrupted upload removed: its content did not reach the disk", "client", wire.Printable(owner.Name), "file", wire.Printable(u.FileName))
+		return a.drop(u.ID, l)
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.labelObject(u); err != nil {
+		return err
+	}
+	if err := a.pass(ctx, u); ctx.Err() != nil {
+		return err
+	} else if err != nil {
+		dropped := a.drop(u.ID, l)
+		a.log.Warn("interrupted upload removed: its sender was not told that it is kept, and sends again", "client", wire.Printable(owner.Name), "file", wire.Printable(u.FileName), "reason", err)
+		return dropped
+	}
+	_, err = a.commitBy(a.Catalogue.CommitInterrupted, u, hashes, l)
+	if isRefused(err) || errors.Is(err, model.ErrOlder) {
+		dropped := a.drop(u.ID, l)
+		a.log.Warn("interrupted upload removed", "client", wire.Printable(owner.Name), "file", wire.Printable(u.FileName), "reason", err)
+		return dropped
+	}
+	if err != nil {
+		return err
+	}
+	a.log.Info("interrupted upload completed", "client", wire.Printable(owner.Name), "file", wire.Printable(u.FileName), "bytes", u.Size)
+	return nil
+}
+
+// settleContent makes the content of a sealed upload an object, and returns the hashes
+// of its chunks. It returns storage.ErrGone where the content is not whole.
+func (a *Archive) settleContent(ctx context.Context, u model.Upload) (hashes *model.Tree, err error) {
+	sealed := storage.Sealed{Key: u.ID.String(), Token: u.Token, Size: u.Size, Chunk: u.ChunkSize}
+	if a.limits.Marks && u.Protocol >= 4 {
+		if sealed.Marks, hashes, err = a.recorded(u); err != nil {
+			return nil, err
+		}
+	}
+	err = a.store.Settle(ctx, sealed, func(content io.Reader) (err error) {
 		if u.Protocol >= 4 {
 			hashes, err = proveDigest(content, u)
 		} else {
@@ -81,26 +177,7 @@ func (a *Archive) complete(u model.Upload) error {
 		}
 		return err
 	})
-	if errors.Is(err, storage.ErrGone) {
-		// Not answered yet, so not promised: its sender will send again.
-		a.log.Warn("interrupted upload removed: its content did not reach the disk", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName))
-		return a.drop(u.ID)
-	}
-	if err != nil {
-		return err
-	}
-	if err := a.store.SetLabel(key, a.Catalogue.LabelUpload(u).Encode()); err != nil {
-		return err
-	}
-	_, err = a.commit(u, hashes)
-	if errors.Is(err, model.ErrPathTaken) || errors.Is(err, model.ErrNoReplace) || errors.Is(err, model.ErrRevoked) {
-		return a.drop(u.ID)
-	}
-	if err != nil {
-		return err
-	}
-	a.log.Info("interrupted upload completed", "client", wire.Printable(u.Client.Name), "file", wire.Printable(u.FileName), "bytes", u.Size)
-	return nil
+	return hashes, err
 }
 
 // proveChecksum returns storage.ErrGone unless the content has the upload's CRC-32.
@@ -134,98 +211,17 @@ func proveDigest(content io.Reader, u model.Upload) (*model.Tree, error) {
 	return treeOf(u.ChunkSize, hashes), nil
 }
 
-// expirePartials removes open uploads that have not got on for KeepPartial.
-func (a *Archive) expirePartials() error {
-	if a.KeepPartial <= 0 {
-		return nil
-	}
-	rows, err := a.Catalogue.Untouched(a.now().Add(-a.KeepPartial), filesAtOnce)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if !a.take(row.ID) {
-			continue
-		}
-		if err := a.expire(row); err != nil {
-			return err
-		}
-		a.log.Info("interrupted upload expired", "client", wire.Printable(row.Client.Name), "file", wire.Printable(row.FileName), "bytes", row.Size, "keep_partial", a.KeepPartial)
-	}
-	return nil
-}
-
-// review looks at the files committed since catalogue and storage last agreed:
-// the object must be there, and the tree must show it.
-func (a *Archive) review() error {
-	after, err := a.Catalogue.Settled()
-	if err != nil {
-		return err
-	}
-	for {
-		files, err := a.Catalogue.FilesSince(after, filesAtOnce)
-		if err != nil {
-			return err
-		}
-		if len(files) == 0 {
-			return a.markSettled()
-		}
-		for _, f := range files {
-			after = f.Change
-			if f.Pack != nil {
-				continue // looked at when it is unpacked
-			}
-			has, err := a.store.Has(f.Object.String(), f.Size)
-			if err != nil {
-				return fmt.Errorf("look for the content of %s: %w", f.FilePath, err)
-			}
-			if has {
-				a.show(f)
-				continue
-			}
-			a.log.Error("content of a verified file is missing", "path", wire.Printable(f.FilePath), "object", f.Object, "received", f.ReceivedAt.Time)
-			if err := a.Catalogue.Lost(f); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// markSettled records the newest change that is shown as agreed, once the tree
-// is durable.
-func (a *Archive) markSettled() error {
-	shown := a.shown()
-	if a.owesView.Load() {
-		return nil
-	}
-	after, err := a.Catalogue.Settled()
-	if err != nil {
-		return err
-	}
-	for {
-		files, err := a.Catalogue.FilesSince(after, filesAtOnce)
-		files = slices.DeleteFunc(files, func(f model.File) bool { return f.Change > shown })
-		if err != nil || len(files) == 0 {
-			return err
-		}
-		paths := make([]string, len(files))
-		for i, f := range files {
-			paths[i], after = f.FilePath, f.Change
-		}
-		if err := a.store.SyncTree(paths...); err != nil {
-			return err
-		}
-		if err := a.Catalogue.SetSettled(after); err != nil {
-			return err
-		}
-	}
-}
-
 // Run does what is due from time to time until ctx ends: carries last_seen to
 // the database, removes garbage, records agreement, and probes a degraded
 // storage.
 func (a *Archive) Run(ctx context.Context) {
+	var gated sync.WaitGroup
+	defer gated.Wait()
+	gated.Go(func() { a.runGate(ctx) })
+	gated.Go(func() { a.runAdopt(ctx) })
 	seen, sweep, probe := time.NewTicker(seenEvery), time.NewTicker(sweepEvery), time.NewTicker(probeEvery)
+	packs := time.NewTicker(repackEvery)
+	defer packs.Stop()
 	defer seen.Stop()
 	defer sweep.Stop()
 	defer probe.Stop()
@@ -237,7 +233,9 @@ func (a *Archive) Run(ctx context.Context) {
 		case <-seen.C:
 			err = errors.Join(a.Catalogue.FlushSeen(), a.noteRoster())
 		case <-sweep.C:
-			err = errors.Join(a.sweep(), a.expirePartials(), a.markSettled())
+			err = errors.Join(a.retain(), a.sweep(), a.markSettled())
+		case <-packs.C:
+			err = a.repack()
 		case <-probe.C:
 			a.Probe() // an error is the one that the storage is degraded by, again
 		}
@@ -257,10 +255,26 @@ func (a *Archive) sweep() error {
 	for i, o := range objects {
 		keys[i] = o.String()
 	}
-	if err := a.store.Purge(keys...); err != nil {
-		return err
+	if !a.limits.Marks {
+		if err := a.store.Purge(keys...); err != nil {
+			return err
+		}
+		return a.Catalogue.Removed(objects)
 	}
-	return a.Catalogue.Removed(objects)
+	// An upload that was given up may be open still. What cannot be removed is not to
+	// keep the rest.
+	var failed []model.ID
+	err = a.store.Remove(keys...)
+	if err != nil {
+		err = nil
+		for i, key := range keys {
+			if one := a.store.Remove(key); one != nil {
+				failed, err = append(failed, objects[i]), one
+			}
+		}
+	}
+	gone := slices.DeleteFunc(objects, func(id model.ID) bool { return slices.Contains(failed, id) })
+	return errors.Join(err, a.Catalogue.Removed(gone), a.Catalogue.Delay(failed))
 }
 
 // Probe asks a degraded storage whether it works again. It returns nil where it

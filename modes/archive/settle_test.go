@@ -29,7 +29,7 @@ func (s *site) receive(t *testing.T, name, content string) *Incoming {
 // seal records that the upload is verified, and no more.
 func (s *site) seal(t *testing.T, in *Incoming, content string) {
 	t.Helper()
-	if err := s.Catalogue.Seal(in.upload.ID, int64(len(content)), model.Sums{CRC32: crc32.ChecksumIEEE([]byte(content))}); err != nil {
+	if err := s.Catalogue.Seal(in.upload.ID, int64(len(content)), model.Sums{CRC32: crc32.ChecksumIEEE([]byte(content))}, 0); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -37,7 +37,7 @@ func (s *site) seal(t *testing.T, in *Incoming, content string) {
 // promote makes the upload's bytes an object.
 func (s *site) promote(t *testing.T, in *Incoming, content string) {
 	t.Helper()
-	if err := in.part.Seal(t.Context(), int64(len(content))); err != nil {
+	if err := in.part.Seal(t.Context(), int64(len(content)), nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -53,7 +53,7 @@ func TestStartAfterACrash(t *testing.T) {
 		kept    bool // the new content is the file afterwards
 	}{
 		{"row without bytes forgotten", func(t *testing.T, s *site) *Incoming {
-			if _, err := s.Catalogue.Begin(s.upload("a", 100)); err != nil {
+			if _, err := s.Catalogue.Begin(s.upload("a", 100), model.Bounds{}); err != nil {
 				t.Fatal(err)
 			}
 			return nil
@@ -125,7 +125,7 @@ func TestStartAfterACrash(t *testing.T) {
 			in := s.receive(t, "a", content)
 			s.seal(t, in, content)
 			s.promote(t, in, content)
-			if _, err := s.Catalogue.Commit(in.upload.ID, nil); err != nil {
+			if _, err := s.Catalogue.Commit(in.upload.ID, nil, 0); err != nil {
 				t.Fatal(err)
 			}
 			return in
@@ -155,7 +155,7 @@ func TestStartAfterACrash(t *testing.T) {
 				}
 				for range 2 { // a second start finds nothing left to do
 					s.reopen(t)
-					switch _, known := s.Catalogue.File(s.client.ID, "a"); {
+					switch _, known, _ := s.Catalogue.File(s.client.ID, "a"); {
 					case c.kept:
 						s.wantVerified(t, "a", []byte(content))
 					case old != "":
@@ -197,7 +197,7 @@ func TestFileWhoseContentIsMissingIsUnverifiedLoudly(t *testing.T) {
 	}
 	s.reopen(t)
 	for _, lost := range []model.File{gone, short} {
-		if file, known := s.Catalogue.File(s.client.ID, lost.FileName); !known || file.Verified {
+		if file, known, _ := s.Catalogue.File(s.client.ID, lost.FileName); !known || file.Verified {
 			t.Errorf("%s: known %v, verified %v, want a row that is not verified", lost.FileName, known, file.Verified)
 		}
 		if log := s.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, lost.FilePath) {
@@ -262,7 +262,7 @@ func TestContentThatFailedToSyncIsNotCompleted(t *testing.T) {
 		t.Errorf("got %v, want EIO", err)
 	}
 	s.reopen(t)
-	if _, known := s.Catalogue.File(s.client.ID, "a"); known {
+	if _, known, _ := s.Catalogue.File(s.client.ID, "a"); known {
 		t.Error("it became a file")
 	}
 	s.wantNoUploads(t)
@@ -290,8 +290,8 @@ func TestFaultAtAnyCall(t *testing.T) {
 				}
 				reached = s.sendWithFault(t, name, content, faults)
 				kept := !reached
-				if _, known := s.Catalogue.File(s.client.ID, name); known || kept {
-					if file, _ := s.Catalogue.File(s.client.ID, name); old != nil && file.Version == 1 && !kept {
+				if _, known, _ := s.Catalogue.File(s.client.ID, name); known || kept {
+					if file, _, _ := s.Catalogue.File(s.client.ID, name); old != nil && file.Version == 1 && !kept {
 						s.wantVerified(t, name, old)
 					} else {
 						s.wantVerified(t, name, content)

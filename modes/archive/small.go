@@ -15,11 +15,16 @@ import (
 
 // A group of small files is made durable and committed together.
 const (
-	groupFiles = 256      // files, at most
-	groupBytes = 1 << 20  // bytes, at most, unless one file has more
-	packFrom   = 16       // files from which a group goes into a pack; fewer get an object each, shown before the answer
-	smallRoom  = 32 << 20 // bytes of small files in memory, at most
-	reserve    = 512      // ids that are reserved at once
+	groupFiles  = 256      // files, at most
+	groupBytes  = 1 << 20  // bytes, at most, unless one file has more
+	packBytes   = 8 << 20  // as groupBytes, where every group is a pack
+	packsAtOnce = 4        // groups under way at once there
+	packFrom    = 16       // files from which a group goes into a pack; fewer get an object each, shown before the answer
+	smallRoom   = 32 << 20 // bytes of small files in memory, at most
+	reserve     = 512      // ids that are reserved at once
+	// reservePacks is reserve where every group takes one. What is not used is removed
+	// like garbage, by a request each.
+	reservePacks = 16
 	// reservedFor is how long reserved ids are used; well within the grace after
 	// which the sweep takes what no row names.
 	reservedFor = garbageGrace / 2
@@ -35,7 +40,7 @@ type SmallFile struct {
 	Data    []byte     // not changed until Done is called
 	// Done is called once, when the file is durable, catalogued and, but for
 	// groups that go into a pack, shown; or with what prevented it: a refusal of
-	// model.Catalogue.CommitSmall, storage.ErrNoSpace, storage.ErrDegraded or
+	// model.Catalogue.CommitSmall, ErrGateRefused, ErrGateUnavailable, storage.ErrNoSpace, storage.ErrDegraded or
 	// model.ErrUnavailable. It must not wait.
 	Done func(unchanged bool, err error)
 }
@@ -48,12 +53,13 @@ type smallFiles struct {
 	once  sync.Once
 	done  chan struct{} // closed when the last group has been answered
 
+	idsMu      sync.Mutex
 	ids        []model.ID // reserved
 	reservedAt time.Time
 }
 
-func newSmallFiles() smallFiles {
-	return smallFiles{room: semaphore.NewWeighted(smallRoom), queue: make(chan SmallFile, groupFiles), stop: make(chan struct{}), done: make(chan struct{})}
+func newSmallFiles() *smallFiles {
+	return &smallFiles{room: semaphore.NewWeighted(smallRoom), queue: make(chan SmallFile, groupFiles), stop: make(chan struct{}), done: make(chan struct{})}
 }
 
 // Small keeps a small file, in a group with those that come at the same time. It
@@ -83,6 +89,27 @@ func (a *Archive) Small(ctx context.Context, f SmallFile) error {
 // runSmall keeps groups until the archive is closed.
 func (a *Archive) runSmall() {
 	defer close(a.small.done)
+	if a.gate != nil {
+		var workers sync.WaitGroup
+		for range a.gate.atOnce {
+			workers.Go(a.runGated)
+		}
+		workers.Wait()
+		return
+	}
+	if a.limits.PackAll {
+		var workers sync.WaitGroup
+		for range packsAtOnce {
+			workers.Go(a.runGroups)
+		}
+		workers.Wait()
+		return
+	}
+	a.runGroups()
+}
+
+// runGroups keeps one group after the other until the archive is closed.
+func (a *Archive) runGroups() {
 	var held *SmallFile // did not fit into the last group
 	for {
 		var first SmallFile
@@ -97,18 +124,21 @@ func (a *Archive) runSmall() {
 		}
 		var group []SmallFile
 		group, held = a.gather(first)
-		a.keepGroup(group, a.Bounds)
+		a.keepGroup(group, a.policy.Load().Bounds)
 	}
 }
 
 // gather collects what waits already; a lone file never waits for others.
 func (a *Archive) gather(first SmallFile) (group []SmallFile, held *SmallFile) {
 	group = []SmallFile{first}
-	bytes := len(first.Data)
+	bytes, most := len(first.Data), groupBytes
+	if a.limits.PackAll {
+		most = packBytes
+	}
 	for len(group) < groupFiles {
 		select {
 		case f := <-a.small.queue:
-			if bytes += len(f.Data); bytes > groupBytes {
+			if bytes += len(f.Data); bytes > most {
 				return group, &f
 			}
 			group = append(group, f)
@@ -145,7 +175,7 @@ func (a *Archive) commitGroup(group []SmallFile, bounds model.Bounds) ([]model.O
 			Client: f.Client, Name: f.Path, Size: int64(len(f.Data)), Digest: f.Digest, ModTime: f.ModTime, Mode: f.Mode,
 		}
 	}
-	packed, need := len(group) >= packFrom, len(group)
+	packed, need := len(group) >= packFrom || a.limits.PackAll, len(group)
 	if packed {
 		need = 1
 	}
@@ -157,23 +187,12 @@ func (a *Archive) commitGroup(group []SmallFile, bounds model.Bounds) ([]model.O
 	var objects []storage.Small
 	if packed {
 		pack = &ids[0]
-		whole := storage.Small{Key: pack.String()}
-		labels := make([]model.Label, len(group))
-		off := int64(0)
-		for i, f := range group {
-			files[i].Object, files[i].PackOffset = model.NewID(), off
-			off += int64(len(f.Data))
-			whole.Data = append(whole.Data, f.Data)
-			labels[i] = a.Catalogue.LabelSmall(files[i])
-		}
-		whole.Label = model.EncodePackLabel(off)
-		whole.Data = append(whole.Data, model.EncodeLabels(labels))
-		objects = append(objects, whole)
+		objects, err = a.packUp(*pack, group, files)
 	} else {
-		for i, f := range group {
-			files[i].Object = ids[i]
-			objects = append(objects, storage.Small{Key: ids[i].String(), Data: [][]byte{f.Data}, Label: a.Catalogue.LabelSmall(files[i]).Encode()})
-		}
+		objects, err = a.objectsOf(ids, group, files)
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := a.store.PutAll(context.Background(), objects...); err != nil {
 		return nil, err
@@ -197,12 +216,54 @@ func (a *Archive) commitGroup(group []SmallFile, bounds model.Bounds) ([]model.O
 	return outcomes, err
 }
 
+// packUp puts a group's content into one object, and notes in files where. Where people
+// see the storage, the labels of all stand behind it.
+func (a *Archive) packUp(id model.ID, group []SmallFile, files []model.SmallFile) ([]storage.Small, error) {
+	pack := storage.Small{Key: id.String()}
+	off := int64(0)
+	for i, f := range group {
+		files[i].Object, files[i].PackOffset = model.NewID(), off
+		off += int64(len(f.Data))
+		pack.Data = append(pack.Data, f.Data)
+	}
+	if a.folder == nil {
+		return []storage.Small{pack}, nil
+	}
+	labels, err := a.Catalogue.LabelSmall(files)
+	if err != nil {
+		return nil, err
+	}
+	pack.Label = model.EncodePackLabel(off)
+	pack.Data = append(pack.Data, model.EncodeLabels(labels))
+	return []storage.Small{pack}, nil
+}
+
+// objectsOf gives each file of a group an object of its own.
+func (a *Archive) objectsOf(ids []model.ID, group []SmallFile, files []model.SmallFile) ([]storage.Small, error) {
+	objects := make([]storage.Small, len(group))
+	labels, err := a.Catalogue.LabelSmall(files)
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range group {
+		files[i].Object = ids[i]
+		objects[i] = storage.Small{Key: ids[i].String(), Data: [][]byte{f.Data}, Label: labels[i].Encode()}
+	}
+	return objects, nil
+}
+
 // reserved takes n reserved ids, and reserves more where there are too few.
 func (a *Archive) reserved(n int) ([]model.ID, error) {
-	s := &a.small
+	s := a.small
+	s.idsMu.Lock()
+	defer s.idsMu.Unlock()
 	if len(s.ids) < n || a.now().Sub(s.reservedAt) > reservedFor {
 		at := a.now()
-		ids, err := a.Catalogue.Reserve(max(n, reserve))
+		more := reserve
+		if a.limits.PackAll {
+			more = reservePacks
+		}
+		ids, err := a.Catalogue.Reserve(max(n, more))
 		if err != nil {
 			return nil, err
 		}
@@ -239,9 +300,13 @@ const unpackQuiet = 200 * time.Millisecond
 const unpackGrace = 10 * time.Second
 
 // runUnpack unpacks until the archive is closed; what is packed then is unpacked
-// first.
+// first. Where small files stay in packs, it only waits for that.
 func (a *Archive) runUnpack() {
 	defer close(a.unpack.done)
+	if a.limits.PackAll {
+		<-a.small.done
+		return
+	}
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
 	for {
@@ -296,7 +361,11 @@ func (a *Archive) unpackGroup(files []model.File) error {
 		}
 		// One that is lost is unpacked to nothing, so that it is not tried for ever.
 		if err == nil {
-			objects = append(objects, storage.Small{Key: f.Object.String(), Data: [][]byte{data}, Label: a.Catalogue.LabelFile(f).Encode()})
+			label, err := a.Catalogue.LabelFile(f)
+			if err != nil {
+				return err
+			}
+			objects = append(objects, storage.Small{Key: f.Object.String(), Data: [][]byte{data}, Label: label.Encode()})
 		}
 		whole = append(whole, f)
 	}
@@ -307,14 +376,18 @@ func (a *Archive) unpackGroup(files []model.File) error {
 	// at again.
 	var paths []string
 	for _, f := range whole {
-		if f.Verified {
+		now, there, err := a.Catalogue.File(f.ClientID, f.FileName)
+		if err != nil {
+			return err
+		}
+		if f.Verified && there && now.Object == f.Object { // else an earlier version, or removed
 			shown := f
 			shown.Pack = nil
 			a.show(shown)
 			paths = append(paths, f.FilePath)
 		}
 	}
-	if err := a.store.SyncTree(paths...); err != nil {
+	if err := a.folder.SyncTree(paths...); err != nil {
 		return err
 	}
 	return a.Catalogue.Unpacked(whole)
@@ -322,13 +395,17 @@ func (a *Archive) unpackGroup(files []model.File) error {
 
 // ReadPacked reads the content of a file that is in a pack.
 func (a *Archive) ReadPacked(f model.File) ([]byte, error) {
-	object, err := a.store.Open(f.Pack.String())
+	pack, err := a.store.Open(f.Pack.String())
 	if err != nil {
 		return nil, err
 	}
-	defer object.Close()
+	defer pack.Close()
+	return readPacked(pack, f)
+}
+
+func readPacked(pack storage.Reader, f model.File) ([]byte, error) {
 	data := make([]byte, f.Size)
-	if n, err := object.ReadAt(data, f.PackOffset); n < len(data) {
+	if n, err := pack.ReadAt(data, f.PackOffset); n < len(data) {
 		return nil, errors.Join(storage.ErrGone, err)
 	}
 	return data, nil

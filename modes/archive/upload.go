@@ -17,6 +17,9 @@ import (
 const (
 	holdEvery = 64 << 20 // bytes
 	holdAfter = 2 * time.Second
+	// holdMarked is holdAfter where recording costs no sync, and other processes may
+	// wait for it.
+	holdMarked = 300 * time.Millisecond
 )
 
 var (
@@ -24,6 +27,9 @@ var (
 	ErrBlock = errors.New("block out of place")
 	// ErrOfferAgain: the upload is over; its file must be offered anew.
 	ErrOfferAgain = errors.New("upload is gone")
+	// ErrElsewhere: the chunk is on its way over a connection that its sender has given
+	// up, and of which this server does not know so yet. It is an ErrOfferAgain.
+	ErrElsewhere = fmt.Errorf("%w: a chunk of it still comes over another connection", ErrOfferAgain)
 )
 
 // MissingError tells which chunks have not come.
@@ -50,7 +56,7 @@ type Owner any
 type Upload struct {
 	archive   *Archive
 	row       model.Upload
-	part      *storage.Partial
+	part      storage.Partial
 	chunkSize int64
 	watcher   Watcher
 
@@ -79,6 +85,7 @@ type chunk struct {
 	next   int64        // offset of the next block, while filling
 	hasher *tree.Hasher // while filling, of more than one block
 	hash   tree.Hash    // from written on
+	mark   string       // from durable on, where the store has marks
 }
 
 type chunkState uint8
@@ -122,8 +129,8 @@ func (a *Archive) Offer(ctx context.Context, row model.Upload, bounds model.Boun
 			return Offered{}, err
 		}
 	}
-	row.ChunkSize = tree.ChunkSize(row.Size)
-	if e := offered.Earlier; e != nil && tree.ValidChunkSize(row.Size, e.ChunkSize) {
+	row.ChunkSize = a.chunkSize(row.Size)
+	if e := offered.Earlier; e != nil && a.takesChunks(row.Size, e.ChunkSize) {
 		row.ChunkSize = e.ChunkSize
 	} else {
 		offered.Earlier = nil
@@ -138,9 +145,9 @@ func (a *Archive) Offer(ctx context.Context, row model.Upload, bounds model.Boun
 	if err != nil {
 		return Offered{}, err
 	}
-	part, err := a.store.BeginBlocks(ctx, row.ID.String(), row.Size)
+	part, err := a.store.BeginBlocks(ctx, row.ID.String(), row.Size, row.ChunkSize)
 	if err != nil {
-		return Offered{}, errors.Join(err, a.Catalogue.Abandon(row.ID))
+		return Offered{}, errors.Join(err, a.forget(row.ID))
 	}
 	offered.Upload = a.newUpload(row, part, owner, w)
 	a.liveMu.Lock()
@@ -149,7 +156,7 @@ func (a *Archive) Offer(ctx context.Context, row model.Upload, bounds model.Boun
 	return offered, nil
 }
 
-func (a *Archive) newUpload(row model.Upload, part *storage.Partial, owner Owner, w Watcher) *Upload {
+func (a *Archive) newUpload(row model.Upload, part storage.Partial, owner Owner, w Watcher) *Upload {
 	u := &Upload{
 		archive: a, row: row, part: part, chunkSize: row.ChunkSize, watcher: w,
 		kick: make(chan struct{}, 1), done: make(chan struct{}),
@@ -162,9 +169,9 @@ func (a *Archive) newUpload(row model.Upload, part *storage.Partial, owner Owner
 
 // earlier returns what an upload of the same name can be compared with.
 func (a *Archive) earlier(row model.Upload) (*Earlier, error) {
-	f, ok := a.Catalogue.File(row.ClientID, row.FileName)
-	if !ok || !f.Verified || f.Pack != nil {
-		return nil, nil
+	f, ok, err := a.Catalogue.File(row.ClientID, row.FileName)
+	if err != nil || !ok || !f.Verified || f.Pack != nil {
+		return nil, err
 	}
 	t, ok, err := a.Catalogue.Tree(f.Object)
 	if err != nil || !ok || len(t.Hashes)%len(tree.Hash{}) != 0 {
@@ -183,15 +190,29 @@ func (u *Upload) ID() model.ID { return u.row.ID }
 // ChunkSize returns the bytes of a chunk.
 func (u *Upload) ChunkSize() int64 { return u.chunkSize }
 
+// Name returns the name that the file was offered under.
+func (u *Upload) Name() string { return u.row.FileName }
+
+// Here returns the bytes of the chunks that are written.
+func (u *Upload) Here() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.held + u.unheld
+}
+
 // Size returns the bytes of the whole file.
 func (u *Upload) Size() int64 { return u.row.Size }
 
 // Attach makes a further connection of the same client an owner. It returns
-// ErrOfferAgain if no session has the upload open.
-func (a *Archive) Attach(id, client model.ID, owner Owner) (*Upload, error) {
+// ErrOfferAgain if no session has the upload open, here or in another process that
+// serves the same store; of one there, w is told how it gets on here.
+func (a *Archive) Attach(ctx context.Context, id, client model.ID, owner Owner, w Watcher) (*Upload, error) {
 	a.liveMu.Lock()
 	u := a.live[id]
 	a.liveMu.Unlock()
+	if u == nil && a.limits.Marks {
+		return a.attach(ctx, id, client, owner, w)
+	}
 	if u == nil || u.row.ClientID != client {
 		return nil, ErrOfferAgain
 	}
@@ -230,8 +251,13 @@ func (u *Upload) Claim(owner Owner, off uint64, n int) error {
 		return fmt.Errorf("%w: %d bytes at %d reach beyond chunk %d", ErrBlock, n, off, i)
 	case c.state == empty && int64(off) == start:
 		c.state, c.owner = filling, owner
+	case u.comesAgain(c) && int64(off) == start:
+		u.held -= u.length(i)
+		*c = chunk{state: filling, owner: owner}
 	case c.state == empty:
 		return fmt.Errorf("%w: chunk %d begins at %d, not at %d", ErrBlock, i, start, off)
+	case (c.state == written || c.state == filling && c.owner != owner) && int64(off) == start && u.archive.limits.Marks:
+		return ErrElsewhere // another process, which does not know of it, asked for the chunk
 	case c.state != filling || c.owner != owner:
 		return fmt.Errorf("%w: chunk %d has come already, or comes over another connection", ErrBlock, i)
 	case int64(off) != c.next:
@@ -240,6 +266,13 @@ func (u *Upload) Claim(owner Owner, off uint64, n int) error {
 	c.next = int64(off) + int64(n)
 	u.inFlight++
 	return nil
+}
+
+// comesAgain reports whether a chunk that is here may come once more: another process
+// may have been told to forget it. Its row then has the hash and mark of what comes.
+// u.mu is held.
+func (u *Upload) comesAgain(c *chunk) bool {
+	return u.archive.limits.Marks && c.state == durable
 }
 
 // hashers keeps the state of chunks of several blocks between uploads.
@@ -307,7 +340,11 @@ func (u *Upload) landed(err error) {
 
 // keepHolding makes durable what is written, from time to time.
 func (u *Upload) keepHolding() {
-	tick := time.NewTicker(holdAfter)
+	every := holdAfter
+	if u.archive.limits.Marks {
+		every = holdMarked
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -341,7 +378,10 @@ func (u *Upload) makeDurable(last bool) error {
 	if over || len(fresh) == 0 {
 		return nil
 	}
-	err := u.part.Sync()
+	marks, err := u.part.Sync()
+	for i := range fresh {
+		fresh[i].Mark = marks[int(fresh[i].Number)]
+	}
 	if err == nil {
 		err = u.archive.Catalogue.HoldChunks(u.row.ID, fresh)
 	}
@@ -356,7 +396,7 @@ func (u *Upload) makeDurable(last bool) error {
 		return err
 	}
 	for _, f := range fresh {
-		u.chunks[f.Number].state = durable
+		u.chunks[f.Number].state, u.chunks[f.Number].mark = durable, f.Mark
 	}
 	u.unheld -= bytes
 	u.held += bytes
@@ -376,6 +416,10 @@ func (u *Upload) Release(chunks []int) error {
 			return fmt.Errorf("%w: chunk %d of %d", ErrBlock, i, len(u.chunks))
 		}
 		switch c := &u.chunks[i]; c.state {
+		case empty:
+			if u.archive.limits.Marks { // another process may have recorded it
+				recorded = append(recorded, int64(i))
+			}
 		case durable:
 			recorded = append(recorded, int64(i))
 			u.held -= u.length(i)

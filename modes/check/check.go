@@ -47,10 +47,19 @@ type Summary struct {
 
 const filesAtOnce = 500
 
+// Store is a storage that lists what it has.
+type Store interface {
+	storage.Store
+	// Objects calls do for every object, and stray for everything else that lies among
+	// them, with its name.
+	Objects(do func(storage.Listed) error, stray func(name string) error) error
+}
+
 // Run compares, and returns what it counted. Differences are no error.
-func Run(ctx context.Context, c *model.Catalogue, s *storage.Folder, o Options) (Summary, error) {
+func Run(ctx context.Context, c *model.Catalogue, s Store, o Options) (Summary, error) {
 	r := &run{ctx: ctx, catalogue: c, store: s, Options: o}
-	for _, step := range []func() error{r.files, r.objects, r.tree} {
+	r.folder, _ = s.(*storage.Folder)
+	for _, step := range []func() error{r.files, r.objects, r.uploads, r.tree} {
 		if err := step(); err != nil {
 			return r.sum, err
 		}
@@ -62,7 +71,8 @@ type run struct {
 	Options
 	ctx       context.Context
 	catalogue *model.Catalogue
-	store     *storage.Folder
+	store     Store
+	folder    *storage.Folder // the store, where people see files in it; else nil
 	sum       Summary
 }
 
@@ -92,7 +102,48 @@ func (r *run) files() error {
 				return fmt.Errorf("%s: %w", f.FilePath, err)
 			}
 		}
+		versions, err := r.catalogue.Versions(files)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			for _, v := range versions[f.ID] {
+				if err := r.version(v); err != nil {
+					return fmt.Errorf("version %d of %s: %w", v.Version, v.FilePath, err)
+				}
+			}
+		}
 	}
+}
+
+// version looks at an earlier version that is kept of a file.
+func (r *run) version(v model.File) error {
+	r.sum.Bytes += v.Size
+	fault, err := r.fault(v)
+	if err != nil || fault == "" {
+		return err
+	}
+	now, err := r.catalogue.Versions([]model.File{v})
+	if err != nil {
+		return err
+	}
+	for _, kept := range now[v.ID] {
+		if !samePlace(kept, v) {
+			continue // removed or moved meanwhile
+		}
+		finding := Finding{
+			Client: v.Client.Name, Path: v.FilePath, Object: v.Object.String(),
+			Text: fmt.Sprintf("of its earlier version %d, %s", v.Version, fault), Remedy: "fenc check --repair forgets it",
+		}
+		if r.Repair {
+			if err := r.catalogue.ForgetVersion(v); err != nil {
+				return err
+			}
+			finding.Mended = "the version is forgotten"
+		}
+		r.report(finding)
+	}
+	return nil
 }
 
 // file looks at one file: its content, then its view.
@@ -102,7 +153,7 @@ func (r *run) file(f model.File) error {
 		return err
 	}
 	if now, err := r.current(f); err != nil || !now {
-		return err // replaced or unpacked meanwhile: it is what the server just made
+		return err // replaced or moved meanwhile: it is what the server just made
 	}
 	finding := Finding{Client: f.Client.Name, Path: f.FilePath, Object: f.Object.String(), Text: fault}
 	switch {
@@ -110,7 +161,7 @@ func (r *run) file(f model.File) error {
 		return r.mendContent(f, finding)
 	case !f.Verified:
 		return r.restore(f, finding)
-	case f.Pack == nil:
+	case f.Pack == nil && r.folder != nil:
 		return r.view(f, finding)
 	}
 	return nil
@@ -123,7 +174,13 @@ func (r *run) current(f model.File) (bool, error) {
 		return false, err
 	}
 	now := files[0]
-	return now.Change == f.Change && now.Object == f.Object && (now.Pack == nil) == (f.Pack == nil), nil
+	return now.Change == f.Change && samePlace(now, f), nil
+}
+
+// samePlace reports whether two rows of a file name the same bytes: what is in a pack
+// may be unpacked, or moved to another pack.
+func samePlace(a, b model.File) bool {
+	return a.Object == b.Object && (a.Pack == nil) == (b.Pack == nil) && (a.Pack == nil || *a.Pack == *b.Pack)
 }
 
 // fault says what is wrong with a file's content; nothing is the empty text.
@@ -173,7 +230,7 @@ func (r *run) mendContent(f model.File, finding Finding) error {
 	}
 	switch {
 	case shown:
-		if err := r.store.Adopt(f.FilePath, finding.Object); err != nil {
+		if err := r.folder.Adopt(f.FilePath, finding.Object); err != nil {
 			return err
 		}
 		if !f.Verified {
@@ -191,13 +248,13 @@ func (r *run) mendContent(f model.File, finding Finding) error {
 // shown reports whether the tree has the file's content where its object is
 // gone, and may take its place.
 func (r *run) shown(f model.File) (bool, error) {
-	if f.Pack != nil {
+	if f.Pack != nil || r.folder == nil {
 		return false, nil
 	}
-	if _, err := r.store.Label(f.Object.String()); !errors.Is(err, storage.ErrGone) {
+	if _, err := r.folder.Label(f.Object.String()); !errors.Is(err, storage.ErrGone) {
 		return false, err // the object is there: the same file, or a damaged one
 	}
-	content, err := r.store.OpenShown(f.FilePath, f.Size)
+	content, err := r.folder.OpenShown(f.FilePath, f.Size)
 	if errors.Is(err, storage.ErrGone) {
 		return false, nil
 	}
@@ -219,15 +276,15 @@ func (r *run) restore(f model.File, finding Finding) error {
 		finding.Mended = "counted as verified again"
 	}
 	r.report(finding)
-	if r.Repair && f.Pack == nil {
-		return r.store.Show(f.Object.String(), f.FilePath)
+	if r.Repair && f.Pack == nil && r.folder != nil {
+		return r.folder.Show(f.Object.String(), f.FilePath)
 	}
 	return nil
 }
 
 // view looks at what the tree has in the file's place.
 func (r *run) view(f model.File, finding Finding) error {
-	shows, err := r.store.Shows(f.Object.String(), f.FilePath)
+	shows, err := r.folder.Shows(f.Object.String(), f.FilePath)
 	if errors.Is(err, storage.ErrGone) {
 		return nil // removed since: the next check tells
 	}
@@ -252,10 +309,10 @@ func (r *run) view(f model.File, finding Finding) error {
 // show puts a file into the tree; if it is replaced meanwhile, what replaced it.
 func (r *run) show(f model.File) error {
 	for {
-		if err := r.store.Show(f.Object.String(), f.FilePath); err != nil {
+		if err := r.folder.Show(f.Object.String(), f.FilePath); err != nil {
 			return err
 		}
-		if err := r.store.SyncTree(f.FilePath); err != nil {
+		if err := r.folder.SyncTree(f.FilePath); err != nil {
 			return err
 		}
 		files, err := r.catalogue.FilesAfter(f.ID-1, 1)

@@ -20,6 +20,9 @@ func claimOf(f model.File) claim { return claim{f.Size, f.Protocol, f.Checksum, 
 
 func claimOfLabel(l model.Label) claim { return claim{l.Size, l.Protocol, l.Checksum, l.Digest} }
 
+// Proves reads a file's content and reports whether it is what the catalogue says.
+func Proves(f model.File, content io.Reader) (bool, error) { return claimOf(f).proved(content) }
+
 // proved reads the content and reports whether it is what the claim says.
 func (c claim) proved(content io.Reader) (bool, error) {
 	if c.digest.IsZero() {

@@ -55,19 +55,27 @@ func (r *run) stray(o storage.Listed) error {
 	if err != nil {
 		return err
 	}
-	text, err := r.store.Label(o.Key)
-	if errors.Is(err, storage.ErrGone) {
-		return nil // removed meanwhile
-	}
-	if err != nil {
-		return err
+	var text []byte // of its label, which only a folder has
+	if r.folder != nil {
+		text, err = r.folder.Label(o.Key)
+		if errors.Is(err, storage.ErrGone) {
+			return nil // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
 	}
 	standing, err := r.catalogue.Standing(id)
 	if err != nil || standing.Named {
 		return err
 	}
+	if r.folder == nil { // where the only chunk of an open upload is an object already
+		if _, underWay, err := r.catalogue.Upload(id); err != nil || underWay {
+			return err
+		}
+	}
 	discarded := !standing.Discarded.IsZero()
-	if discarded && !r.Alone && time.Since(standing.Discarded) < inHand {
+	if discarded && (r.folder == nil || !r.Alone && time.Since(standing.Discarded) < inHand) {
 		return nil
 	}
 	if off, ok := model.ParsePackLabel(text); ok {
@@ -80,7 +88,7 @@ func (r *run) stray(o storage.Listed) error {
 	}
 	if err != nil {
 		finding.Text += fmt.Sprintf(", and that does not say what it is (%d bytes)", o.Size)
-		finding.Remedy = "see what it is; .fenc/objects/" + o.Key[:2] + "/" + o.Key + " can be removed if nobody misses it"
+		finding.Remedy = "see what it is; " + r.nameOf(o.Key) + " can be removed if nobody misses it"
 		r.report(finding)
 		return nil
 	}
@@ -89,6 +97,59 @@ func (r *run) stray(o storage.Listed) error {
 	}
 	finding.Client, finding.Path = label.ClientName, label.FilePath()
 	return r.adopt(finding, label, id, nil, o.Size == label.Size)
+}
+
+// nameOf is what an object is called in the storage.
+func (r *run) nameOf(key string) string {
+	if r.folder == nil {
+		return "the object " + key
+	}
+	return ".fenc/objects/" + key[:2] + "/" + key
+}
+
+// uploads looks for uploads that are open in a store of others and of which no row of
+// the catalogue is left: such were never verified.
+func (r *run) uploads() error {
+	lister, ok := r.store.(interface {
+		Uploads(do func(key string) error) error
+	})
+	if !ok {
+		return nil
+	}
+	var open []string
+	err := lister.Uploads(func(key string) error {
+		open = append(open, key)
+		return r.ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range open {
+		id, err := model.ParseID(key)
+		if err != nil {
+			return err
+		}
+		_, resumable, err := r.catalogue.Upload(id)
+		if err != nil {
+			return err
+		}
+		standing, err := r.catalogue.Standing(id)
+		if err != nil {
+			return err
+		}
+		if resumable || standing.Named || !standing.Discarded.IsZero() {
+			continue
+		}
+		finding := Finding{Object: key, Text: "an upload that the catalogue does not know", Remedy: "fenc check --repair removes it"}
+		if r.Repair {
+			if err := r.store.Remove(key); err != nil {
+				return err
+			}
+			finding.Mended = "removed: nobody was told that it is kept"
+		}
+		r.report(finding)
+	}
+	return nil
 }
 
 // strayPack looks at a pack that no row names.
@@ -159,8 +220,9 @@ func (r *run) adopt(finding Finding, label model.Label, id model.ID, pack *model
 	}
 	var err error
 	var file model.File
+	var earlier bool
 	if whole {
-		file, err = r.catalogue.Adopt(label, object, pack)
+		file, earlier, err = r.catalogue.Adopt(label, object, pack)
 	}
 	switch {
 	case !whole:
@@ -177,6 +239,8 @@ func (r *run) adopt(finding Finding, label model.Label, id model.ID, pack *model
 		finding.Text += ": " + err.Error()
 		finding.Remedy = "see to whom it belongs"
 		err = nil
+	case earlier:
+		finding.Mended = "catalogued as an earlier version: its content is what its label says"
 	case err == nil:
 		finding.Mended = "catalogued as verified: its content is what its label says"
 		if pack == nil {
@@ -192,6 +256,9 @@ func (r *run) adopt(finding Finding, label model.Label, id model.ID, pack *model
 
 // tree looks for what the catalogue does not know among what people see.
 func (r *run) tree() error {
+	if r.folder == nil {
+		return nil
+	}
 	var paths []string
 	flush := func() error {
 		known, err := r.catalogue.PathsKnown(paths)
@@ -205,7 +272,7 @@ func (r *run) tree() error {
 		paths = paths[:0]
 		return r.ctx.Err()
 	}
-	err := r.store.Tree(func(path string) error {
+	err := r.folder.Tree(func(path string) error {
 		if paths = append(paths, path); len(paths) < filesAtOnce {
 			return nil
 		}

@@ -5,7 +5,10 @@ import "errors"
 // Allowed is what a confined process may still open. All of it must exist.
 type Allowed struct {
 	Write []string // folders: files and folders below them are read, made, changed, linked and removed
-	Read  []string // files, to be read
+	Read  []string // files, and folders whose files are, to be read
+	// Connect has the ports that TCP connections may be made to, at any address. Where
+	// there are any, the files that tell addresses of names may be read.
+	Connect []uint16
 }
 
 // Held is what a confined process is held to.
@@ -13,7 +16,7 @@ type Held struct {
 	ABI        int  // version of Landlock whose rights are used
 	Kernel     int  // the version that the kernel has
 	Truncating bool // cutting files elsewhere is denied too; below ABI 3 it is not
-	Connecting bool // TCP connections to others, and listening anew, are denied too; below ABI 4 they are not
+	Connecting bool // TCP connections to others (but those of Connect), and listening anew, are denied too; below ABI 4 they are not
 }
 
 // ErrUnconfined: the system cannot hold the process to anything; the error says

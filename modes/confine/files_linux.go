@@ -2,6 +2,8 @@ package confine
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -54,9 +56,29 @@ func files(a Allowed) (Held, error) {
 		landlock.PathAccess(reading, a.Read...),
 		landlock.PathAccess(reading, "/dev/urandom").IgnoreIfMissing(), // where SQLite takes the names of its temporary files from
 	}
+	if len(a.Connect) > 0 {
+		rules = append(rules, landlock.PathAccess(reading, namesFiles()...).IgnoreIfMissing())
+	}
+	for _, port := range a.Connect {
+		if abi >= 4 {
+			rules = append(rules, landlock.ConnectTCP(port))
+		}
+	}
 	// All of c: what no rule names is denied, on the network too.
 	if err := c.Restrict(rules...); err != nil {
 		return Held{}, fmt.Errorf("%w by Landlock ABI %d: %w", ErrUnconfined, abi, err)
 	}
 	return Held{ABI: abi, Kernel: kernel, Truncating: abi >= 3, Connecting: abi >= 4}, nil
+}
+
+// namesFiles are what addresses of names are looked up by, for as long as the process
+// lives: what a daemon writes is put in place of itself, so its folder must stay
+// readable, and not that file alone.
+func namesFiles() []string {
+	const resolver = "/etc/resolv.conf"
+	all := []string{"/etc/hosts", "/etc/nsswitch.conf", "/etc/services", resolver}
+	if file, err := filepath.EvalSymlinks(resolver); err == nil && strings.HasPrefix(file, "/run/") && strings.Count(file, "/") > 2 {
+		all = append(all, filepath.Dir(file))
+	}
+	return all
 }

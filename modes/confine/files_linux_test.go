@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
+	"golang.org/x/sys/unix"
 )
 
 // The kernel confines a process for good, so the test is one's child: this test
@@ -66,7 +68,11 @@ func confined(dir string) (f findings) {
 	if err != nil {
 		panic(err)
 	}
-	f.Held, err = Files(Allowed{Write: []string{inside}, Read: []string{filepath.Join(outside, "settings")}})
+	store, err := netip.ParseAddrPort(os.Getenv(childVariable + "_STORE"))
+	if err != nil {
+		panic(err)
+	}
+	f.Held, err = Files(Allowed{Write: []string{inside}, Read: []string{filepath.Join(outside, "settings")}, Connect: []uint16{store.Port()}})
 	if err != nil {
 		f.Error = err.Error()
 		if !errors.Is(err, ErrUnconfined) {
@@ -105,7 +111,10 @@ func attempts(inside, outside string, n int) (allowed, denied map[string]string)
 		{"symbolic link", text(os.Symlink("file", in("b/symbolic")))},
 		{"read", read(in("b/symbolic"))},
 		{"list", func() string { _, err := os.ReadDir(in("b")); return text(err) }()},
+		{"a file without a name", unnamed(in("a"))},
 		{"remove", text(os.RemoveAll(in("")))},
+		{"connect to a port that is named", dial(os.Getenv(childVariable + "_STORE"))},
+		{"look names up", read("/etc/hosts")},
 		{"read the settings", read(out("settings"))},
 		{"random numbers", read1("/dev/urandom")},
 	} {
@@ -134,6 +143,21 @@ func attempts(inside, outside string, n int) (allowed, denied map[string]string)
 		"listen anew":        listen(),
 	}
 	return allowed, denied
+}
+
+func unnamed(dir string) string {
+	f, err := os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return ""
+	}
+	if err == nil {
+		_, err = f.Write([]byte("x"))
+		f.Close()
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func read1(path string) string {
@@ -194,8 +218,13 @@ func TestConfinedProcessOpensNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	store, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childVariable+"="+dir, childVariable+"_ADDRESS="+l.Addr().String())
+	child.Env = append(os.Environ(), childVariable+"="+dir, childVariable+"_ADDRESS="+l.Addr().String(), childVariable+"_STORE="+store.Addr().String())
 	child.Stderr = os.Stderr
 	text, err := child.Output()
 	if err != nil {

@@ -33,6 +33,9 @@ func (g *getting) file(ctx context.Context, s *session4.Session, i *item) (uncha
 	if _, err := filepath.Localize(i.Path); err != nil {
 		return false, errors.New("cannot be a file's name on this system: get it on another one")
 	}
+	if isPartialName(i.Path) {
+		return false, errors.New("has the name of a file that fenc get has not finished, and could be taken for one: send it under another name")
+	}
 	if err := g.folders(i.Path); err != nil {
 		return false, err
 	}
@@ -85,7 +88,7 @@ func (g *getting) compare(ctx context.Context, i *item) (same bool, err error) {
 		}
 		defer f.Close()
 		sum := blake3.New(len(i.Digest), nil)
-		if _, err := io.Copy(sum, &untilDone{ctx, f}); err != nil {
+		if _, err := g.hash(ctx, sum, f); err != nil {
 			return false, fmt.Errorf("read what is here: %w", plain(err))
 		}
 		if v4.Digest(sum.Sum(nil)) == i.Digest {
@@ -106,6 +109,13 @@ func partialName(i *item) string {
 	return path.Join(path.Dir(i.Path), fmt.Sprintf(".fenc-%x-%x.part", sum[:8], i.Digest[:8]))
 }
 
+// isPartialName reports whether a file could be taken for one of partialName's, in
+// some spelling that is the same name here.
+func isPartialName(name string) bool {
+	base := strings.ToLower(path.Base(name))
+	return strings.HasPrefix(base, ".fenc-") && strings.HasSuffix(strings.TrimRight(base, ". "), ".part")
+}
+
 // fetch gets the content, verifies it, and puts it in its place.
 func (g *getting) fetch(ctx context.Context, s *session4.Session, i *item) error {
 	partial := partialName(i)
@@ -113,7 +123,7 @@ func (g *getting) fetch(ctx context.Context, s *session4.Session, i *item) error
 	if err != nil {
 		return err
 	}
-	t := &transfer{retrying: &g.retrying, item: i, file: f, sum: blake3.New(len(i.Digest), nil), done: make(chan struct{})}
+	t := &transfer{getting: g, item: i, file: f, sum: blake3.New(len(i.Digest), nil), done: make(chan struct{})}
 	err = t.resume(ctx)
 	if err == nil {
 		err = t.run(ctx, s)
@@ -123,7 +133,9 @@ func (g *getting) fetch(ctx context.Context, s *session4.Session, i *item) error
 		err, t.off = send.ErrChecksum, 0
 	}
 	if err == nil {
+		g.settings.Waits.Enter(send.Disk)
 		err = t.settle()
+		g.settings.Waits.Leave(send.Disk)
 	}
 	if closeErr := f.Close(); err == nil {
 		err = plain(closeErr)
@@ -174,17 +186,31 @@ func plain(err error) error {
 	return err
 }
 
-// untilDone reads until ctx is done: hashing a large file takes minutes.
+// hash takes what is left of a local file into sum, until ctx is done: a large file
+// takes minutes.
+func (g *getting) hash(ctx context.Context, sum hash.Hash, f *os.File) (int64, error) {
+	waits := g.settings.Waits
+	waits.Enter(send.Hashing)
+	defer waits.Leave(send.Hashing)
+	return io.CopyBuffer(sum, &untilDone{ctx, waits, f}, make([]byte, 256<<10))
+}
+
+// untilDone reads a local file until ctx is done.
 type untilDone struct {
-	ctx context.Context
-	r   io.Reader
+	ctx   context.Context
+	waits *send.Waits
+	file  *os.File
 }
 
 func (u *untilDone) Read(p []byte) (int, error) {
 	if err := u.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return u.r.Read(p)
+	u.waits.Leave(send.Hashing)
+	u.waits.Enter(send.Disk)
+	defer u.waits.Enter(send.Hashing)
+	defer u.waits.Leave(send.Disk)
+	return u.file.Read(p)
 }
 
 // syncFolder makes the names in a folder durable, where the system knows how to.
@@ -197,18 +223,19 @@ func (g *getting) syncFolder(folder string) {
 
 // transfer is one file's content on its way.
 type transfer struct {
-	retrying *session4.Retry
-	item     *item
-	file     *os.File
-	sum      hash.Hash
-	number   uint32
-	done     chan struct{} // closed with err, or nil, when the content is here
+	getting *getting
+	item    *item
+	file    *os.File
+	sum     hash.Hash
+	number  uint32
+	done    chan struct{} // closed with err, or nil, when the content is here
 
-	mu    sync.Mutex // held while an answer is taken
-	off   int64      // so many bytes are here and in sum
-	begun bool       // 2114 has come
-	ended bool
-	err   error
+	mu     sync.Mutex // held while an answer is taken
+	off    int64      // so many bytes are here and in sum
+	begun  bool       // 2114 has come
+	coming bool       // and send.Content was entered
+	ended  bool
+	err    error
 }
 
 // resume takes what an earlier attempt has left into the sum.
@@ -218,11 +245,13 @@ func (t *transfer) resume(ctx context.Context) error {
 		err = t.file.Truncate(0)
 	}
 	if err == nil {
-		t.off, err = io.Copy(t.sum, &untilDone{ctx, t.file})
+		t.off, err = t.getting.hash(ctx, t.sum, t.file)
 	}
 	if err != nil {
 		return fmt.Errorf("go on with what is here: %w", plain(err))
 	}
+	t.item.progress.Start(t.off)
+	t.item.progress.Spare(t.off)
 	return nil
 }
 
@@ -231,6 +260,9 @@ func (t *transfer) run(ctx context.Context, s *session4.Session) error {
 	if t.off == int64(t.item.Size) && t.off > 0 {
 		return nil
 	}
+	waits := t.getting.settings.Waits
+	waits.Enter(send.Asking)
+	defer waits.Leave(send.Asking)
 	err := s.Begin(t.take, func(number uint32) any {
 		t.number = number
 		return &v4.Fetch{Number: number, Offset: uint64(t.off), Digest: t.item.Digest, Path: t.item.Path}
@@ -247,6 +279,9 @@ func (t *transfer) run(ctx context.Context, s *session4.Session) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.coming {
+		waits.Leave(send.Content)
+	}
 	t.ended = true // whatever is still taken is thrown away
 	if t.err != nil || err == nil {
 		return t.err
@@ -282,18 +317,27 @@ func (t *transfer) answer(message any) (over bool, err error) {
 		if t.begun || m.Size != t.item.Size || m.Digest != t.item.Digest {
 			return true, fmt.Errorf("%w: another file than was asked for, %d bytes with digest %s", v4.ErrFrame, m.Size, m.Digest)
 		}
-		t.begun = true
+		t.begun, t.coming = true, true
+		t.getting.settings.Waits.Enter(send.Content)
 		return false, nil
 	case *v4.Data:
 		if !t.begun || len(m.Data) == 0 || m.Offset != uint64(t.off) || uint64(len(m.Data)) > t.item.Size-m.Offset {
 			return true, fmt.Errorf("%w: %d bytes at %d of a file of %d, of which %d are here", v4.ErrFrame, len(m.Data), m.Offset, t.item.Size, t.off)
 		}
-		if _, err := t.file.WriteAt(m.Data, t.off); err != nil {
+		waits := t.getting.settings.Waits
+		waits.Enter(send.Disk)
+		_, err := t.file.WriteAt(m.Data, t.off)
+		waits.Leave(send.Disk)
+		if err != nil {
 			return true, fmt.Errorf("write: %w", plain(err))
 		}
+		waits.Enter(send.Hashing)
 		t.sum.Write(m.Data)
+		waits.Leave(send.Hashing)
 		t.off += int64(len(m.Data))
-		t.retrying.Advance()
+		t.item.progress.Move(int64(len(m.Data)))
+		t.item.progress.Hold(t.off)
+		t.getting.retrying.Advance()
 		return false, nil
 	case *v4.DataEnd:
 		if !t.begun || t.off != int64(t.item.Size) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -114,8 +113,8 @@ func TestGoesOn(t *testing.T) {
 		way.cut(10 << 20)
 		g := c.get(t.Context(), dir, retrying, "big")
 		g.want(t, content, false)
-		if len(g.notices) != 1 || !strings.Contains(g.notices[0], "trying again in") {
-			t.Errorf("notices: got %q, want one", g.notices)
+		if len(g.retries) != 1 {
+			t.Errorf("retries: got %q, want one", g.retries)
 		}
 		// What was on its way when it was cut comes twice.
 		if twice := way.back.Load() - before - 24<<20; twice > 4<<20 {
@@ -127,7 +126,7 @@ func TestGoesOn(t *testing.T) {
 		dir := t.TempDir()
 		way.cut(10 << 20)
 		g := c.get(t.Context(), dir, nil, "big")
-		wantWords(t, g.err, "connection to", "lost", "given up")
+		wantWords(t, g.err, "connection to", "lost")
 		g.wantFailed(t, "big", "lost")
 		left := partials(dir)
 		if len(left) != 1 {
@@ -433,7 +432,7 @@ func TestRefusedForNow(t *testing.T) {
 	})
 	dir := t.TempDir()
 	g := c.get(t.Context(), dir, nil, "")
-	g.wantFailed(t, "a", "not now", "given up")
+	g.wantFailed(t, "a", "not now")
 	wantTree(t, dir, map[string]string{"b": "2", "c": "3"})
 
 	dir = t.TempDir()

@@ -112,7 +112,7 @@ func (c *client) send(t testing.TB, content map[string]string) {
 
 func (c *client) sendItems(t testing.TB, items ...send4.Item) {
 	t.Helper()
-	settings := send4.Settings{Settings: c.Settings, Streams: 1, Notice: func(string) {}}
+	settings := send4.Settings{Settings: c.Settings, Streams: 1}
 	next := func() (send4.Item, bool) {
 		if len(items) == 0 {
 			return send4.Item{}, false
@@ -121,11 +121,11 @@ func (c *client) sendItems(t testing.TB, items ...send4.Item) {
 		items = items[1:]
 		return item, true
 	}
-	err := send4.Run(t.Context(), settings, c.me, session4.NewRun(), nil, next, func(r send.Result) {
+	err := send4.Run(t.Context(), settings, c.me, session4.NewRun(), nil, next, send.Results(func(r send.Result) {
 		if r.Err != nil {
 			t.Errorf("send %s: %v", r.Name, r.Err)
 		}
-	})
+	}))
 	if err != nil {
 		t.Fatalf("send: %v", err)
 	}
@@ -135,22 +135,39 @@ func (c *client) sendItems(t testing.TB, items ...send4.Item) {
 type got struct {
 	results map[string]send.Result
 	order   []string
-	notices []string
+	retries []error
 	err     error
+}
+
+// gotten is a send.Reporter that keeps what it is told.
+type gotten struct {
+	send.Results // for what is not kept
+	mu           sync.Mutex
+	got          got
+}
+
+func (g *gotten) End(_ *send.Progress, r send.Result) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.got.results[r.Name] = r
+	g.got.order = append(g.got.order, r.Name)
+}
+
+func (g *gotten) Retry(why error, _ time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.got.retries = append(g.got.retries, why)
 }
 
 // get gets paths into dir. change may change the settings.
 func (c *client) get(ctx context.Context, dir string, change func(*get4.Settings), paths ...string) got {
-	g := got{results: map[string]send.Result{}}
-	settings := get4.Settings{Settings: c.Settings, Dir: dir, Attempts: 3, Notice: func(text string) { g.notices = append(g.notices, text) }}
+	g := gotten{got: got{results: map[string]send.Result{}}}
+	settings := get4.Settings{Settings: c.Settings, Dir: dir, Attempts: 3}
 	if change != nil {
 		change(&settings)
 	}
-	g.err = get4.Run(ctx, settings, c.me, paths, func(r send.Result) {
-		g.results[r.Name] = r
-		g.order = append(g.order, r.Name)
-	})
-	return g
+	g.got.err = get4.Run(ctx, settings, c.me, paths, &g)
+	return g.got
 }
 
 // retrying has a run go on after a lost connection.

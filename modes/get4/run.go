@@ -23,8 +23,6 @@ type Settings struct {
 	Replace  bool          // replace local files with other content
 	Attempts int           // times that a file is got again after its digest did not match
 	RetryFor time.Duration // how long a connection is tried for again, from the last sign of progress
-	// Notice is told, in a line, why getting is interrupted and when it goes on.
-	Notice func(string)
 }
 
 const (
@@ -48,7 +46,8 @@ type item struct {
 	v4.Entry
 	attempts int
 	begun    time.Time
-	adrift   bool // more than is tolerated will come of it, to nobody
+	adrift   bool           // more than is tolerated will come of it, to nobody
+	progress *send.Progress // nil until it is on its way
 }
 
 // getting is one run.
@@ -56,7 +55,7 @@ type getting struct {
 	settings Settings
 	root     *os.Root
 	retrying session4.Retry
-	report   func(send.Result)
+	reporter send.Reporter
 
 	// Of the one that hands out, see next.
 	paths []string // not looked at yet, but for the first
@@ -64,6 +63,7 @@ type getting struct {
 	found bool     // whether the first has anything
 	queue []v4.Entry
 	more  bool // there are pages behind queue
+	all   bool // nothing is left to look at
 
 	mu      sync.Mutex
 	busy    map[string]bool // paths under way: two of one would write the same partial file
@@ -73,12 +73,15 @@ type getting struct {
 	adrift  bool            // the session is to end
 }
 
-// Run gets what is at paths, files or folders, and reports each file as it ends.
-// What a lost connection, or an earlier run, has left is gone on with. It returns
+// Run gets what is at paths, files or folders, and reports how each file gets on
+// and ends. What a lost connection, or an earlier run, has left is gone on with. It returns
 // an error when nothing more can be got.
-func Run(ctx context.Context, settings Settings, me session4.Identity, paths []string, report func(send.Result)) error {
+func Run(ctx context.Context, settings Settings, me session4.Identity, paths []string, reporter send.Reporter) error {
+	if settings.Waits == nil {
+		settings.Waits = new(send.Waits)
+	}
 	if err := os.MkdirAll(settings.Dir, 0o777); err != nil {
-		return err
+		return fmt.Errorf("make the folder to write to: %w: choose another with --dir", err)
 	}
 	root, err := os.OpenRoot(settings.Dir)
 	if err != nil {
@@ -86,14 +89,8 @@ func Run(ctx context.Context, settings Settings, me session4.Identity, paths []s
 	}
 	defer root.Close()
 	g := &getting{
-		settings: settings, root: root, paths: paths, busy: make(map[string]bool),
-		retrying: session4.Retry{For: settings.RetryFor, Notice: settings.Notice},
-	}
-	var reporting sync.Mutex
-	g.report = func(r send.Result) {
-		reporting.Lock()
-		defer reporting.Unlock()
-		report(r)
+		settings: settings, root: root, reporter: reporter, paths: paths, busy: make(map[string]bool),
+		retrying: session4.Retry{For: settings.RetryFor, Reporter: reporter},
 	}
 	run := session4.NewRun()
 	err = g.retrying.Do(ctx, false, func() (bool, error) {
@@ -194,6 +191,7 @@ func (g *getting) next(ctx context.Context, s *session4.Session) (*item, error) 
 	g.mu.Unlock()
 	for len(g.queue) == 0 {
 		if len(g.paths) == 0 {
+			g.counted()
 			return nil, nil
 		}
 		if g.found && !g.more {
@@ -206,9 +204,17 @@ func (g *getting) next(ctx context.Context, s *session4.Session) (*item, error) 
 		}
 		g.retrying.Advance()
 		if len(p.entries) == 0 && !g.found {
-			g.report(send.Result{Name: cmp.Or(g.paths[0], "."), Err: ErrNotThere})
+			g.reporter.End(nil, send.Result{Name: cmp.Or(g.paths[0], "."), Err: ErrNotThere})
 		}
 		g.queue, g.more, g.found = p.entries, p.more, true
+		var bytes int64
+		for _, e := range p.entries {
+			bytes += int64(e.Size)
+		}
+		g.reporter.Found(int64(len(p.entries)), bytes)
+		if !p.more && len(g.paths) == 1 {
+			g.counted()
+		}
 		if n := len(p.entries); n > 0 {
 			g.after = p.entries[n-1].Path
 		}
@@ -216,6 +222,14 @@ func (g *getting) next(ctx context.Context, s *session4.Session) (*item, error) 
 	e := g.queue[0]
 	g.queue = g.queue[1:]
 	return &item{Entry: e, begun: time.Now()}, nil
+}
+
+// counted tells, once, that all is found.
+func (g *getting) counted() {
+	if !g.all {
+		g.all = true
+		g.reporter.Counted()
+	}
 }
 
 // begin notes that a path is under way, and reports whether it was not.
@@ -244,6 +258,10 @@ func (g *getting) putBack(i *item) {
 // get gets one file, and reports it or puts it back.
 func (g *getting) get(ctx context.Context, s *session4.Session, i *item) {
 	defer g.end(i)
+	if i.progress == nil {
+		i.progress = &send.Progress{Name: i.Path, Size: int64(i.Size), Acknowledged: true}
+		g.reporter.Begin(i.progress)
+	}
 	unchanged, err := g.file(ctx, s, i)
 	if i.adrift {
 		i.adrift = false
@@ -256,7 +274,7 @@ func (g *getting) get(ctx context.Context, s *session4.Session, i *item) {
 	switch {
 	case err == nil:
 		g.retrying.Advance()
-		g.report(send.Result{
+		g.reporter.End(i.progress, send.Result{
 			Name: i.Path, Size: int64(i.Size), Took: time.Since(i.begun), Attempts: i.attempts + 1, Unchanged: unchanged, Checksum: "blake3 " + i.Digest.String(),
 		})
 	case s.Err() != nil, ctx.Err() != nil:
@@ -280,5 +298,5 @@ func (g *getting) get(ctx context.Context, s *session4.Session, i *item) {
 }
 
 func (g *getting) fail(i *item, err error) {
-	g.report(send.Result{Name: i.Path, Size: int64(i.Size), Took: time.Since(i.begun), Attempts: i.attempts + 1, Err: err})
+	g.reporter.End(i.progress, send.Result{Name: i.Path, Size: int64(i.Size), Took: time.Since(i.begun), Attempts: i.attempts + 1, Err: err})
 }

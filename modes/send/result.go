@@ -13,20 +13,26 @@ var (
 	ErrChecksum = errors.New("checksum did not match")
 	// ErrRefused: the server said no, and would say it again.
 	ErrRefused = errors.New("refused by the server")
+	// ErrOtherServer: what answered is no fenc server.
+	ErrOtherServer = errors.New("no fenc server")
 	// ErrServerKey: the server has another key than the one that is pinned.
 	ErrServerKey = errors.New("the server's key has changed")
 )
 
 // Result is how one file went.
 type Result struct {
-	Name     string
+	Name     string        // that it was sent or is got under
+	Path     string        // of the file here; empty where there is none to speak of
 	Size     int64         // bytes
 	Took     time.Duration // all attempts together
 	Checksum string        // as the protocol shows it; empty if none was agreed on
 	Attempts int           // times it was sent
 	// Unchanged is whether the server had this content under this name already.
 	Unchanged bool
-	Err       error // nil: verified
+	// State is what the file was when what was verified was read; zero where that is
+	// not known. Remove and Move take it.
+	State State
+	Err   error // nil: verified
 }
 
 // Print writes the result's line: name, bytes, seconds, checksum, and verified or

@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 
+	"fenc/modes/send"
 	"fenc/wire/v3"
 )
 
@@ -28,14 +29,14 @@ func (e *readError) Unwrap() error { return e.err }
 
 // writeContent reads size bytes of r, encrypts them, and writes the ciphertext to
 // w. It returns the plaintext's checksum. Reading and encrypting go on while a
-// goroutine writes.
+// goroutine writes, which tells sent of each piece.
 //
 // The length was announced, so a source that ends early is filled up with zeros:
 // the conversation stays in step, and missing says how many bytes were made up.
-func writeContent(w io.Writer, r io.Reader, size int64, key v3.SessionKey) (checksum uint32, missing int64, err error) {
+func writeContent(w io.Writer, r io.Reader, size int64, key v3.SessionKey, waits *send.Waits, sent func(n int64)) (checksum uint32, missing int64, err error) {
 	ready, done := make(chan *[]byte, pieces-2), make(chan error, 1)
 	failed := make(chan struct{})
-	go func() { done <- writePieces(w, ready, failed) }()
+	go func() { done <- writePieces(w, ready, failed, waits, sent) }()
 	defer func() {
 		close(ready)
 		if writeErr := <-done; err == nil {
@@ -47,13 +48,16 @@ func writeContent(w io.Writer, r io.Reader, size int64, key v3.SessionKey) (chec
 	for left, last := size, false; !last; {
 		buf := piecePool.Get().(*[]byte)
 		n := int(min(left, pieceSize))
+		waits.Enter(send.Disk)
 		got, err := io.ReadFull(r, (*buf)[:n])
+		waits.Leave(send.Disk)
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 			return 0, 0, &readError{err}
 		}
 		clear((*buf)[got:n])
 		missing += int64(n - got)
 		left -= int64(n)
+		waits.Enter(send.Hashing)
 		checksum = crc32.Update(checksum, crc32.IEEETable, (*buf)[:n])
 		// The last piece is the one that takes the padding: of an exact
 		// multiple, an empty one follows.
@@ -63,6 +67,7 @@ func writeContent(w io.Writer, r io.Reader, size int64, key v3.SessionKey) (chec
 			*buf = (*buf)[:n]
 			encrypt.Blocks(*buf)
 		}
+		waits.Leave(send.Hashing)
 		select {
 		case ready <- buf:
 		case <-failed:
@@ -74,9 +79,12 @@ func writeContent(w io.Writer, r io.Reader, size int64, key v3.SessionKey) (chec
 
 // writePieces writes what arrives on ready and gives the buffers back. At the
 // first error it closes failed and ends.
-func writePieces(w io.Writer, ready <-chan *[]byte, failed chan<- struct{}) error {
+func writePieces(w io.Writer, ready <-chan *[]byte, failed chan<- struct{}, waits *send.Waits, sent func(n int64)) error {
 	for buf := range ready {
-		_, err := w.Write(*buf)
+		waits.Enter(send.Writing)
+		n, err := w.Write(*buf)
+		waits.Leave(send.Writing)
+		sent(int64(n))
 		*buf = (*buf)[:pieceSize+v3.BlockSize]
 		piecePool.Put(buf)
 		if err != nil {

@@ -70,7 +70,7 @@ func firstContact(ctx context.Context, t *testing.T, settings Settings, src *sen
 	if err := s.AgreeKey(who); err != nil {
 		return err
 	}
-	return s.SendFile(src).Err
+	return s.SendFile(src, new(send.Progress)).Err
 }
 
 // mustSay checks that an error is there and says each of the texts.

@@ -14,16 +14,16 @@ var errServerChecksum = errors.New("the server's checksum differs")
 
 // SendFile sends one file, again after each mismatch as often as the settings
 // allow, and returns how it went.
-func (s *Session) SendFile(src *send.Source) send.Result {
+func (s *Session) SendFile(src *send.Source, progress *send.Progress) send.Result {
 	begun := time.Now()
 	result := send.Result{Name: src.Name, Size: src.Size()}
 	defer func() { result.Took = time.Since(begun) }()
-	result.Err = s.sendFile(src, &result)
+	result.Err = s.sendFile(src, progress, &result)
 	result.Took = time.Since(begun)
 	return result
 }
 
-func (s *Session) sendFile(src *send.Source, result *send.Result) error {
+func (s *Session) sendFile(src *send.Source, progress *send.Progress, result *send.Result) error {
 	name, err := v3.NewName(src.Name)
 	if err != nil {
 		return err
@@ -37,7 +37,8 @@ func (s *Session) sendFile(src *send.Source, result *send.Result) error {
 		}
 		result.Size = src.Size()
 		result.Attempts++
-		checksum, err := s.attempt(src, name) // 1103 → 2103
+		progress.Start(0)
+		checksum, err := s.attempt(src, progress, name) // 1103 → 2103
 		switch {
 		case err == nil:
 			if err := s.conclude(v3.CodeValid, name); err != nil { // 1104 → 2104
@@ -79,7 +80,7 @@ func CheckSize(src *send.Source) error {
 // attempt sends the file once and compares checksums: errServerChecksum if they
 // differ, send.ErrChanged if the file did not hold still. After any other error
 // the session cannot go on.
-func (s *Session) attempt(src *send.Source, name v3.Name) (checksum uint32, err error) {
+func (s *Session) attempt(src *send.Source, progress *send.Progress, name v3.Name) (checksum uint32, err error) {
 	const (
 		why   = " (its log says why; it may have refused the file's size or name, or have no space)"
 		doing = "sending the content" + why
@@ -89,7 +90,7 @@ func (s *Session) attempt(src *send.Source, name v3.Name) (checksum uint32, err 
 	if err := v3.WriteRequest(s.conn, s.me.ID, v3.CodeFile, request, uint32(size)); err != nil {
 		return 0, s.cutOff(doing, err)
 	}
-	checksum, missing, err := writeContent(s.conn, src, src.Size(), s.key)
+	checksum, missing, err := writeContent(s.conn, src, src.Size(), s.key, s.settings.Waits, progress.Move)
 	var unreadable *readError
 	if errors.As(err, &unreadable) {
 		return 0, &connectionError{unreadable}
@@ -97,6 +98,8 @@ func (s *Session) attempt(src *send.Source, name v3.Name) (checksum uint32, err 
 	if err != nil {
 		return 0, s.cutOff(doing, err)
 	}
+	s.settings.Waits.Enter(send.Asking)
+	defer s.settings.Waits.Leave(send.Asking)
 	var answer v3.FileReceived
 	if _, err := s.answer(&answer, v3.CodeFileReceived); err != nil {
 		return 0, s.cutOff("answering the content"+why, err)
@@ -119,6 +122,8 @@ func (s *Session) attempt(src *send.Source, name v3.Name) (checksum uint32, err 
 
 // conclude sends the verdict, 1104, 1105 or 1106, and awaits 2104.
 func (s *Session) conclude(verdict v3.Code, name v3.Name) error {
+	s.settings.Waits.Enter(send.Asking)
+	defer s.settings.Waits.Leave(send.Asking)
 	doing := fmt.Sprintf("concluding with %s", verdict)
 	if err := v3.WriteRequest(s.conn, s.me.ID, verdict, &v3.Verdict{ClientID: s.me.ID, FileName: name}, 0); err != nil {
 		return s.cutOff(doing, err)

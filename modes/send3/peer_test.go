@@ -256,7 +256,7 @@ func pattern(n int) []byte {
 func runAll(ctx context.Context, t *testing.T, settings Settings, files ...*send.Source) ([]send.Result, error) {
 	t.Helper()
 	var results []send.Result
-	err := Run(ctx, settings, me(t), nil, files, func(r send.Result) { results = append(results, r) })
+	err := Run(ctx, settings, me(t), nil, files, send.Results(func(r send.Result) { results = append(results, r) }))
 	if len(results) != len(files) {
 		t.Errorf("results: got %d, want one for each of %d files", len(results), len(files))
 	}

@@ -130,7 +130,7 @@ func TestRecordedServerHearsTheRecordedClient(t *testing.T) {
 			if err := session.AgreeKey(who); err != nil {
 				t.Fatal(err)
 			}
-			result := session.SendFile(tempFile(t, fileName, content))
+			result := session.SendFile(tempFile(t, fileName, content), new(send.Progress))
 			if result.Err != nil || result.Attempts != attempts {
 				t.Errorf("SendFile: got %d attempts, %v, want %d and verified", result.Attempts, result.Err, attempts)
 			}
@@ -200,7 +200,7 @@ func TestHeaderAndFixedFieldsAreOneWrite(t *testing.T) {
 	if err := session.AgreeKey(me(t)); err != nil {
 		t.Fatal(err)
 	}
-	if r := session.SendFile(tempFile(t, "a", []byte("abc"))); r.Err != nil {
+	if r := session.SendFile(tempFile(t, "a", []byte("abc")), new(send.Progress)); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	// 23 bytes of header with 255, 415, 275 and 271 of fixed fields; 16 of content.

@@ -42,6 +42,7 @@ type Settings struct {
 	ConnectTimeout time.Duration // longest wait for the connection
 	Timeout        time.Duration // longest silence of the server
 	Attempts       int           // resends of a file after a mismatch
+	Waits          *send.Waits   // is told where time goes; nil: nothing is
 }
 
 // Session is a connection to the server.
@@ -59,6 +60,9 @@ func Connect(ctx context.Context, settings Settings) (*Session, error) {
 	c, err := dialer.DialContext(ctx, "tcp", settings.Server)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", settings.Server, inWords(err, settings.ConnectTimeout))
+	}
+	if settings.Waits == nil {
+		settings.Waits = new(send.Waits)
 	}
 	return &Session{
 		settings: settings, conn: wire.NewConn(c, settings.Timeout),

@@ -160,7 +160,7 @@ func TestFileThatVanishedIsReportedAndTheNextIsSent(t *testing.T) {
 
 // checksum is what a right server answers.
 func checksum(plain []byte) uint32 {
-	sum, _, err := writeContent(io.Discard, bytes.NewReader(plain), int64(len(plain)), v3.SessionKey{})
+	sum, _, err := writeContent(io.Discard, bytes.NewReader(plain), int64(len(plain)), v3.SessionKey{}, new(send.Waits), func(int64) {})
 	if err != nil {
 		panic(err)
 	}
@@ -170,7 +170,7 @@ func checksum(plain []byte) uint32 {
 func TestUnreadableSourceEndsTheConversation(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("input/output error")
-	_, _, err := writeContent(io.Discard, io.MultiReader(bytes.NewReader(pattern(pieceSize)), failing{broken}), 2*pieceSize, v3.SessionKey{})
+	_, _, err := writeContent(io.Discard, io.MultiReader(bytes.NewReader(pattern(pieceSize)), failing{broken}), 2*pieceSize, v3.SessionKey{}, new(send.Waits), func(int64) {})
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}
@@ -187,7 +187,7 @@ func TestShortSourceIsFilledUp(t *testing.T) {
 		{0, 1}, {0, 16}, {1, pieceSize}, {pieceSize, pieceSize + 1}, {pieceSize + 3, 4 * pieceSize},
 	} {
 		var out bytes.Buffer
-		sum, missing, err := writeContent(&out, bytes.NewReader(pattern(test.has)), int64(test.announced), v3.SessionKey{})
+		sum, missing, err := writeContent(&out, bytes.NewReader(pattern(test.has)), int64(test.announced), v3.SessionKey{}, new(send.Waits), func(int64) {})
 		if err != nil || missing != int64(test.announced-test.has) {
 			t.Errorf("%d of %d bytes: got %d missing, %v, want %d", test.has, test.announced, missing, err, test.announced-test.has)
 		}

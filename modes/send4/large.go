@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,9 +41,13 @@ type upload struct {
 	hashes    []tree.Hash       // of this file's chunks, as they were read last
 	held      map[int]tree.Hash // that the server has of this upload
 	earlier   []tree.Hash       // of the verified version before
-	same      []int             // chunks that are as in that version, and the server was not told yet
-	differed  bool              // or some were not
 	began     time.Time
+
+	comparing  sync.Mutex   // guards the next three while chunks are read and hashed
+	same       []int        // chunks that are as in that version, and the server was not told yet
+	stale      []int        // chunks that are held and are not as they were read
+	differed   bool         // or some chunks were not as in that version
+	staleBytes atomic.Int64 // of stale, while the server counts them as held
 }
 
 // laneOf is a connection's part in an upload.
@@ -83,40 +87,52 @@ func (s *sending) sendLarge(f *localFile) error {
 		case nil:
 			return err
 		case *v4.Earlier:
+			if u.earlier != nil {
+				return fmt.Errorf("%w: an earlier version told twice", v4.ErrFrame)
+			}
 			if err := u.compareWith(m); err != nil {
 				return err
 			}
 			answer, err = u.await()
 			continue
 		case *v4.Received: // unchanged, by the digest that was remembered
+			if offer.Flags&v4.OfferDigest == 0 {
+				return fmt.Errorf("%w: a file verified whose digest the server was not told", v4.ErrFrame)
+			}
 			if err := received(m, f.size, offer.Digest); err != nil {
 				return err
 			}
-			s.engine.succeed(f.item, m)
+			s.engine.succeed(f.item, f.state(), m)
 			return nil
 		case *v4.Accept:
 			return u.fill(m)
 		}
-		return fmt.Errorf("%w: %T answers an offer", v4.ErrFrame, answer)
+		return fmt.Errorf("%w: %s answers an offer", v4.ErrFrame, nameOf(answer))
 	}
 }
 
 // handle takes the server's answers.
 func (u *upload) handle(message any) {
-	switch message.(type) {
-	case *v4.Held, *v4.Wait:
+	switch m := message.(type) {
+	case *v4.Held:
+		u.f.item.progress.Hold(int64(min(m.Bytes, uint64(u.f.size))) - u.staleBytes.Load())
+		u.s.engine.advance()
+		return
+	case *v4.Wait:
 		u.s.engine.advance()
 		return
 	}
 	select {
 	case u.answers <- message:
 	default:
-		u.s.giveUp(fmt.Errorf("%w: more answers than questions", v4.ErrFrame))
+		u.s.broke("more answers than questions")
 	}
 }
 
 // await returns the next answer; a refusal is an error.
 func (u *upload) await() (any, error) {
+	u.s.engine.settings.Waits.Enter(send.Asking)
+	defer u.s.engine.settings.Waits.Leave(send.Asking)
 	select {
 	case message := <-u.answers:
 		if m, refused := message.(*v4.Refused); refused {
@@ -130,21 +146,13 @@ func (u *upload) await() (any, error) {
 	}
 }
 
-func (u *upload) compareWith(m *v4.Earlier) error {
-	if m.Size > 1<<62 || !tree.ValidChunkSize(int64(m.Size), int64(m.ChunkSize)) || tree.Chunks(int64(m.Size), int64(m.ChunkSize)) != len(m.Hashes) {
-		return fmt.Errorf("%w: %d hashes of chunks of %d bytes for a file of %d", v4.ErrFrame, len(m.Hashes), m.ChunkSize, m.Size)
-	}
-	u.chunkSize = int64(m.ChunkSize)
-	for _, h := range m.Hashes {
-		u.earlier = append(u.earlier, tree.Hash(h))
-	}
-	return nil
-}
-
 // fill sends what the server does not have, and finishes the upload.
 func (u *upload) fill(m *v4.Accept) error {
 	size := int64(m.ChunkSize)
-	if m.ChunkSize > 1<<62 || !tree.ValidChunkSize(u.f.size, size) || m.Flags != 0 {
+	if m.Flags != 0 {
+		return fmt.Errorf("%w: a file of %d bytes wanted whole, which was not offered", v4.ErrFrame, u.f.size)
+	}
+	if m.ChunkSize > 1<<62 || !tree.ValidChunkSize(u.f.size, size) {
 		return fmt.Errorf("%w: chunks of %d bytes for a file of %d", v4.ErrFrame, m.ChunkSize, u.f.size)
 	}
 	if size != u.chunkSize {
@@ -152,9 +160,14 @@ func (u *upload) fill(m *v4.Accept) error {
 	}
 	u.hashes = make([]tree.Hash, tree.Chunks(u.f.size, size))
 	u.held = make(map[int]tree.Hash, len(m.Held))
+	var held int64
 	for _, h := range m.Held {
+		if _, twice := u.held[int(h.Chunk)]; !twice && int(h.Chunk) < len(u.hashes) {
+			held += u.length(int(h.Chunk))
+		}
 		u.held[int(h.Chunk)] = tree.Hash(h.Hash)
 	}
+	u.f.item.progress.Start(held)
 	u.lanes = []*laneOf{{session: u.s.main, number: u.number}}
 	if len(u.hashes) >= minStreamed {
 		for _, lane := range u.s.lanes[1:] {
@@ -171,6 +184,9 @@ func (u *upload) fill(m *v4.Accept) error {
 		all[i] = i
 	}
 	if err := u.transfer(all, true); err != nil {
+		return u.abandon(err)
+	}
+	if err := u.replaceStale(); err != nil {
 		return u.abandon(err)
 	}
 	return u.abandon(u.finish())
@@ -203,46 +219,10 @@ func (u *upload) attach(lane *session4.Session, id v4.ID) (*laneOf, error) {
 		if m, ok := message.(*v4.Refused); ok {
 			return nil, &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text}
 		}
-		return nil, fmt.Errorf("%w: %T answers 1107", v4.ErrFrame, message)
+		return nil, fmt.Errorf("%w: %s answers 1107", v4.ErrFrame, nameOf(message))
 	case <-lane.Done():
 		return nil, lane.Err()
 	}
-}
-
-// abandon has the server forget an upload that this run will not finish.
-func (u *upload) abandon(err error) error {
-	var refusal *session4.RefusalError
-	if err == nil || u.s.over() != nil || errors.As(err, &refusal) {
-		return err
-	}
-	if u.s.main.Send(&v4.GiveUp{Number: u.number}) != nil {
-		return err
-	}
-	for {
-		answer, lost := u.await()
-		if _, ended := answer.(*v4.Ended); ended || lost != nil {
-			return err
-		}
-	}
-}
-
-// known is the hash that the server has for chunk i, if it told one.
-func (u *upload) known(i int) bool {
-	_, held := u.held[i]
-	return held || i < len(u.earlier)
-}
-
-// spare reports whether chunk i, which was hashed, need not be sent.
-func (u *upload) spare(i int) bool {
-	if h, ok := u.held[i]; ok && h == u.hashes[i] {
-		u.differed = true // an upload has begun: what is as before must be copied
-		return true
-	}
-	if _, stale := u.held[i]; !stale && i < len(u.earlier) && u.earlier[i] == u.hashes[i] {
-		u.same = append(u.same, i)
-		return true
-	}
-	return false
 }
 
 func (u *upload) length(i int) int64 {
@@ -279,6 +259,7 @@ func (u *upload) transfer(chunks []int, compare bool) error {
 			for chunk := range hashed { // whichever connection has room takes the next chunk, and all of it
 				for p := range chunk {
 					err := lane.session.SendBlock(lane.number, p.off, *p.buf, p.n)
+					u.f.item.progress.Move(int64(p.n))
 					free <- p.buf
 					if err != nil {
 						return err
@@ -349,7 +330,9 @@ func (u *upload) readBlock(ctx context.Context, chunk int, off int64, n int, fre
 	if buf == nil {
 		buf = blocks.Get().(*[]byte)
 	}
+	u.s.engine.settings.Waits.Enter(send.Disk)
 	got, err := u.f.ReadAt((*buf)[v4.BlockHeadSize:v4.BlockHeadSize+n], off)
+	u.s.engine.settings.Waits.Leave(send.Disk)
 	if got < n {
 		free <- buf
 		if err == io.EOF {
@@ -358,24 +341,6 @@ func (u *upload) readBlock(ctx context.Context, chunk int, off int64, n int, fre
 		return piece{}, send.Plain(err)
 	}
 	return piece{chunk, off, buf, n}, nil
-}
-
-// readAndCompare hashes a chunk of several blocks before any of it is sent.
-func (u *upload) readAndCompare(ctx context.Context, i int, free chan *[]byte) (bool, error) {
-	var h tree.Hasher
-	start := int64(i) * u.chunkSize
-	h.Reset(start, len(u.hashes) == 1)
-	for off, end := start, start+u.length(i); off < end; {
-		p, err := u.readBlock(ctx, i, off, int(min(v4.MaxBlock, end-off)), free)
-		if err != nil {
-			return false, err
-		}
-		h.Write((*p.buf)[v4.BlockHeadSize : v4.BlockHeadSize+p.n])
-		free <- p.buf
-		off += int64(p.n)
-	}
-	u.hashes[i] = h.Sum()
-	return u.spare(i), nil
 }
 
 // hash hashes blocks and hands them on, chunk by chunk.
@@ -387,14 +352,16 @@ func (u *upload) hash(ctx context.Context, in <-chan piece, compare bool, free c
 			close(chunk) // broken off
 		}
 	}()
-	only := len(u.hashes) == 1
+	only, waits := len(u.hashes) == 1, u.s.engine.settings.Waits
 	for p := range in {
 		content := (*p.buf)[v4.BlockHeadSize : v4.BlockHeadSize+p.n]
 		start := int64(p.chunk) * u.chunkSize
 		whole := int64(p.n) == u.length(p.chunk)
 		first, last := p.off == start, p.off+int64(p.n) == start+u.length(p.chunk)
+		waits.Enter(send.Hashing)
 		if whole {
 			u.hashes[p.chunk] = tree.Sum(content, start, only)
+			waits.Leave(send.Hashing)
 			if compare && u.spare(p.chunk) {
 				free <- p.buf
 				if err := u.copySome(); err != nil {
@@ -410,9 +377,12 @@ func (u *upload) hash(ctx context.Context, in <-chan piece, compare bool, free c
 			if last {
 				u.hashes[p.chunk] = h.Sum()
 			}
+			waits.Leave(send.Hashing)
 		}
 		if first {
+			u.comparing.Lock()
 			u.differed = true
+			u.comparing.Unlock()
 			chunk = make(chan piece, cap(in)) // never full: there are no more blocks
 			select {
 			case out <- chunk:
@@ -427,118 +397,4 @@ func (u *upload) hash(ctx context.Context, in <-chan piece, compare bool, free c
 		}
 	}
 	return nil
-}
-
-// copySome tells the server of equal chunks, once enough of them wait.
-func (u *upload) copySome() error {
-	if !u.differed || len(u.same) < copyAtOnce {
-		return nil
-	}
-	return u.copy()
-}
-
-// copy has the server take equal chunks from the version before.
-func (u *upload) copy() error {
-	for part := range slices.Chunk(u.same, copyAtOnce) {
-		m := &v4.Copy{Number: u.number}
-		for _, i := range part {
-			m.Chunks = append(m.Chunks, uint32(i))
-		}
-		if err := u.s.main.Send(m); err != nil {
-			return err
-		}
-	}
-	u.same = nil
-	return nil
-}
-
-// finish asks for the verdict, and mends what can be mended.
-func (u *upload) finish() error {
-	missing := 0
-	for {
-		if err := u.f.changed(); err != nil {
-			return err
-		}
-		digest := v4.Digest(tree.Root(u.hashes))
-		var barriers errgroup.Group
-		for _, lane := range u.lanes[1:] {
-			barriers.Go(func() error { return lane.session.Barrier(u.s.ctx) })
-		}
-		if err := barriers.Wait(); err != nil {
-			return err
-		}
-		if err := u.s.main.Send(&v4.Finish{Number: u.number, Digest: digest}); err != nil {
-			return err
-		}
-		answer, err := u.await()
-		if err != nil {
-			return err
-		}
-		switch m := answer.(type) {
-		case *v4.Received:
-			if err := received(m, u.f.size, digest); err != nil {
-				return err
-			}
-			if d := u.s.engine.settings.Digests; d != nil {
-				d.Put(u.f.before, digest, u.began)
-			}
-			u.s.engine.succeed(u.f.item, m)
-			return nil
-		case *v4.Missing:
-			if missing++; missing > maxMissing {
-				return fmt.Errorf("%w: chunks are missing again and again", errMismatch)
-			}
-			err = u.mend(m.Chunks)
-		case *v4.Differs:
-			err = u.mendDifferent(m.Hashes)
-		default:
-			err = fmt.Errorf("%w: %T answers 1110", v4.ErrFrame, answer)
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// mend sends chunks that are missing, or has them copied.
-func (u *upload) mend(missing []uint32) error {
-	var chunks []int
-	for _, c := range missing {
-		if int(c) >= len(u.hashes) {
-			return fmt.Errorf("%w: chunk %d of %d is missing", v4.ErrFrame, c, len(u.hashes))
-		}
-		if !slices.Contains(u.same, int(c)) {
-			chunks = append(chunks, int(c))
-		}
-	}
-	if err := u.copy(); err != nil {
-		return err
-	}
-	return u.transfer(chunks, false)
-}
-
-// mendDifferent sends the chunks again that arrived as something else.
-func (u *upload) mendDifferent(stored []v4.Digest) error {
-	if len(stored) != len(u.hashes) {
-		return fmt.Errorf("%w: %d hashes of %d chunks", v4.ErrFrame, len(stored), len(u.hashes))
-	}
-	var chunks []int
-	again := &v4.Resend{Number: u.number}
-	for i, h := range stored {
-		if tree.Hash(h) != u.hashes[i] {
-			chunks = append(chunks, i)
-			again.Chunks = append(again.Chunks, uint32(i))
-		}
-	}
-	if len(chunks) == 0 {
-		return fmt.Errorf("%w: the server has every chunk and another digest", v4.ErrFrame)
-	}
-	if u.f.item.attempts++; u.f.item.attempts > u.s.engine.settings.Attempts {
-		u.f.item.attempts--
-		return send.ErrChecksum
-	}
-	if err := u.s.main.Send(again); err != nil {
-		return err
-	}
-	return u.transfer(chunks, false)
 }

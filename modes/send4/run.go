@@ -6,6 +6,7 @@ package send4
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 	"time"
@@ -23,8 +24,6 @@ type Settings struct {
 	RetryFor time.Duration // how long a connection is tried for again, from the last sign of progress
 	// Digests remembers the digests of unchanged local files; nil: nothing does.
 	Digests Digests
-	// Notice is told, in a line, why sending is interrupted and when it goes on.
-	Notice func(string)
 }
 
 // Digests remembers digests of local files between runs.
@@ -37,9 +36,20 @@ type Digests interface {
 type Item struct {
 	Path string // to open
 	Name string // to send it under
+	// Spool is whether the file at Path is a copy that was made to be sent.
+	Spool bool
 
 	attempts int // sent and found wanting
 	begun    time.Time
+	progress *send.Progress // nil until it is on its way
+}
+
+// source is the path of the file that the user knows.
+func (i *Item) source() string {
+	if i.Spool {
+		return ""
+	}
+	return i.Path
 }
 
 // engine is one run.
@@ -48,7 +58,7 @@ type engine struct {
 	me       session4.Identity
 	run      *session4.Run
 	next     func() (Item, bool)
-	report   func(send.Result)
+	reporter send.Reporter
 
 	retrying session4.Retry
 
@@ -57,21 +67,18 @@ type engine struct {
 	done  bool   // next has no more
 }
 
-// Run sends the items that next gives, until it gives no more, and reports each as
-// it ends. first, unless nil, is a session that is open already.
+// Run sends the items that next gives, until it gives no more, and reports how each
+// gets on and ends. first, unless nil, is a session that is open already.
 //
 // A connection that is lost is made again, for as long as Settings.RetryFor allows;
 // what was under way goes on where the server has it. Run returns an error when
 // nothing more can be sent; items that next has given have been reported with it
 // then, others have not been asked for.
-func Run(ctx context.Context, settings Settings, me session4.Identity, run *session4.Run, first *session4.Session, next func() (Item, bool), report func(send.Result)) error {
-	e := &engine{settings: settings, me: me, run: run, retrying: session4.Retry{For: settings.RetryFor, Notice: settings.Notice}}
-	var reporting sync.Mutex
-	e.report = func(r send.Result) {
-		reporting.Lock()
-		defer reporting.Unlock()
-		report(r)
+func Run(ctx context.Context, settings Settings, me session4.Identity, run *session4.Run, first *session4.Session, next func() (Item, bool), reporter send.Reporter) error {
+	if settings.Waits == nil {
+		settings.Waits = new(send.Waits)
 	}
+	e := &engine{settings: settings, me: me, run: run, reporter: reporter, retrying: session4.Retry{For: settings.RetryFor, Reporter: reporter}}
 	e.next = e.source(next)
 	err := e.retrying.Do(ctx, first != nil, func() (bool, error) {
 		session := first
@@ -130,15 +137,26 @@ func (e *engine) putBack(item Item) {
 	e.again = append(e.again, item)
 }
 
-func (e *engine) fail(item Item, size int64, err error) {
-	e.report(send.Result{Name: item.Name, Size: size, Took: time.Since(item.begun), Attempts: item.attempts + 1, Err: err})
+// begin makes an item's progress where it has none yet.
+func (e *engine) begin(item *Item, size int64, acknowledged bool) {
+	if item.progress == nil {
+		item.progress = &send.Progress{Name: item.Name, Size: size, Acknowledged: acknowledged}
+		e.reporter.Begin(item.progress)
+	}
 }
 
-func (e *engine) succeed(item Item, r *v4.Received) {
+func (e *engine) fail(item Item, size int64, err error) {
+	if item.progress != nil {
+		size = item.progress.Size
+	}
+	e.reporter.End(item.progress, send.Result{Name: item.Name, Size: size, Took: time.Since(item.begun), Attempts: item.attempts + 1, Err: err})
+}
+
+func (e *engine) succeed(item Item, state send.State, r *v4.Received) {
 	e.advance()
-	e.report(send.Result{
-		Name: item.Name, Size: int64(r.Size), Took: time.Since(item.begun), Attempts: item.attempts + 1,
-		Checksum: "blake3 " + r.Digest.String(), Unchanged: r.Unchanged,
+	e.reporter.End(item.progress, send.Result{
+		Name: item.Name, Path: item.source(), Size: int64(r.Size), Took: time.Since(item.begun), Attempts: item.attempts + 1,
+		Checksum: "blake3 " + r.Digest.String(), Unchanged: r.Unchanged, State: state,
 	})
 }
 
@@ -163,6 +181,8 @@ func (e *engine) retry(s *sending, item Item, size int64, err error) {
 			return
 		}
 		e.putBack(item)
+	case errors.Is(err, v4.ErrFrame):
+		e.fail(item, size, fmt.Errorf("server %s broke the protocol: %w", e.settings.Server, err))
 	default:
 		e.fail(item, size, err)
 	}

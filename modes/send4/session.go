@@ -25,6 +25,10 @@ const (
 	// largeAtOnce is how many files by chunks are under way: one's round trips
 	// pass while another's content does.
 	largeAtOnce = 3
+	// mostFiles and mostBytes bound what waits for answers, in memory, whatever window
+	// the server grants.
+	mostFiles = 4096
+	mostBytes = 32 << 20
 )
 
 // errMismatch: the server stored something else than was read.
@@ -72,9 +76,9 @@ func (e *engine) session(ctx context.Context, first *session4.Session) error {
 	w := main.Welcome
 	s := &sending{
 		engine: e, ctx: ctx, main: main, lanes: []*session4.Session{main},
-		files: semaphore.NewWeighted(int64(max(1, w.WindowFiles))), bytes: semaphore.NewWeighted(int64(max(v4.MaxBlock, w.WindowBytes))),
+		files: semaphore.NewWeighted(int64(max(1, min(w.WindowFiles, mostFiles)))), bytes: semaphore.NewWeighted(int64(max(v4.MaxBlock, min(w.WindowBytes, mostBytes)))),
 		pending: make(map[*smallFile]struct{}),
-		asks:    w.Rights&v4.RightRead != 0 && w.UsedFiles > 0, accepted: make(chan *smallFile, max(1, min(w.WindowFiles, 1<<16))),
+		asks:    w.Rights&v4.RightRead != 0 && w.UsedFiles > 0, accepted: make(chan *smallFile, mostFiles),
 	}
 	if err := s.openLanes(ctx); err != nil {
 		return err
@@ -164,6 +168,7 @@ func (s *sending) send() {
 			select {
 			case f := <-s.accepted:
 				s.main.Send(f.message())
+				f.item.progress.Move(int64(len(f.data)))
 			case <-finished:
 				return
 			}
@@ -173,7 +178,9 @@ func (s *sending) send() {
 		item, ok := s.engine.next()
 		if !ok {
 			// Attempts that fail put items back while others are still under way.
+			s.engine.settings.Waits.Enter(send.Asking)
 			s.work.Wait()
+			s.engine.settings.Waits.Leave(send.Asking)
 			if item, ok = s.engine.next(); !ok {
 				break
 			}
@@ -183,6 +190,7 @@ func (s *sending) send() {
 			s.engine.fail(item, 0, err)
 			continue
 		}
+		s.engine.begin(&f.item, f.size, f.size > smallSize)
 		if f.size <= smallSize {
 			s.sendSmall(f)
 			continue
@@ -190,12 +198,15 @@ func (s *sending) send() {
 		select {
 		case large <- struct{}{}:
 		case <-s.ctx.Done():
+		}
+		if s.files.Acquire(s.ctx, 1) != nil { // an offer is a request of the window as well
 			f.Close()
-			s.engine.putBack(item)
+			s.engine.putBack(f.item)
 			continue
 		}
 		s.work.Go(func() {
 			defer func() { <-large }()
+			defer s.files.Release(1)
 			defer f.Close()
 			if err := s.sendLarge(f); err != nil {
 				s.engine.retry(s, f.item, f.size, err)
@@ -238,26 +249,31 @@ func (f *localFile) changed() error {
 	return send.Compare(f.before, after)
 }
 
-func (f *localFile) modTime() int64 { return f.before.ModTime().UnixNano() }
-func (f *localFile) mode() uint16   { return uint16(f.before.Mode().Perm()) }
+func (f *localFile) state() send.State { return send.StateOf(f.before) }
+func (f *localFile) modTime() int64    { return f.before.ModTime().UnixNano() }
+func (f *localFile) mode() uint16      { return uint16(f.before.Mode().Perm()) }
 
 // smallFile is a file that is sent whole.
 type smallFile struct {
 	item    Item
+	state   send.State
 	number  uint32
 	modTime int64
 	mode    uint16
 	digest  v4.Digest
 	data    []byte
+	asked   bool // by an offer that is not answered yet
 }
 
 // sendSmall reads a small file and sends it, or asks first whether the server has
 // it. It returns while the answer is awaited.
 func (s *sending) sendSmall(f *localFile) {
 	defer f.Close()
-	item := f.item
+	item, waits := f.item, s.engine.settings.Waits
 	data := make([]byte, f.size)
+	waits.Enter(send.Disk)
 	_, err := io.ReadFull(f, data)
+	waits.Leave(send.Disk)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = fmt.Errorf("%w: it became shorter", send.ErrChanged)
 	}
@@ -268,11 +284,15 @@ func (s *sending) sendSmall(f *localFile) {
 		s.engine.retry(s, item, f.size, send.Plain(err))
 		return
 	}
-	small := &smallFile{item: item, modTime: f.modTime(), mode: f.mode(), data: data, digest: v4.Digest(tree.Sum(data, 0, true))}
-	if s.files.Acquire(s.ctx, 1) != nil || s.bytes.Acquire(s.ctx, int64(len(data))) != nil {
+	waits.Enter(send.Hashing)
+	digest := v4.Digest(tree.Sum(data, 0, true))
+	waits.Leave(send.Hashing)
+	small := &smallFile{item: item, state: f.state(), modTime: f.modTime(), mode: f.mode(), data: data, digest: digest}
+	if !s.room(int64(len(data))) {
 		s.engine.putBack(item)
 		return
 	}
+	item.progress.Start(0)
 	s.work.Add(1)
 	if s.asks {
 		s.ask(small)
@@ -281,10 +301,25 @@ func (s *sending) sendSmall(f *localFile) {
 			small.number = number
 			return small.message()
 		})
+		item.progress.Move(int64(len(data)))
 	}
 	if s.over() != nil {
 		s.end(small, nil, nil)
 	}
+}
+
+// room waits until the server's window has room for a small file, and reports
+// whether the session is still there then.
+func (s *sending) room(bytes int64) bool {
+	if s.files.TryAcquire(1) {
+		if s.bytes.TryAcquire(bytes) {
+			return true
+		}
+		s.files.Release(1)
+	}
+	s.engine.settings.Waits.Enter(send.Asking)
+	defer s.engine.settings.Waits.Leave(send.Asking)
+	return s.files.Acquire(s.ctx, 1) == nil && s.bytes.Acquire(s.ctx, bytes) == nil
 }
 
 func (f *smallFile) message() *v4.Small {
@@ -293,6 +328,7 @@ func (f *smallFile) message() *v4.Small {
 
 // ask offers a small file by its digest.
 func (s *sending) ask(f *smallFile) {
+	f.asked = true
 	s.main.Begin(s.answerTo(f), func(number uint32) any {
 		f.number = number
 		return &v4.Offer{

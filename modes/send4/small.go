@@ -2,6 +2,7 @@ package send4
 
 import (
 	"fmt"
+	"strings"
 
 	"fenc/modes/session4"
 	"fenc/wire/v4"
@@ -20,17 +21,26 @@ func (s *sending) answerTo(f *smallFile) func(message any) {
 		case *v4.Refused:
 			s.end(f, nil, &session4.RefusalError{Reason: m.Reason, Again: m.Again, Text: m.Text})
 		case *v4.Accept:
-			select {
-			case s.accepted <- f:
-			default:
-				s.giveUp(fmt.Errorf("%w: an offer accepted twice", v4.ErrFrame))
+			if !f.asked || m.Flags != v4.AcceptWhole {
+				s.broke("an offer accepted that was not made, or twice")
+				return
 			}
+			f.asked = false
+			s.accepted <- f // has room for every file that is asked about
 		case *v4.Wait, *v4.Held:
 		default:
-			s.giveUp(fmt.Errorf("%w: %T answers a small file", v4.ErrFrame, message))
+			s.broke(fmt.Sprintf("%s answers a small file", nameOf(message)))
 		}
 	}
 }
+
+// broke ends a session whose server has broken the protocol.
+func (s *sending) broke(how string) {
+	s.giveUp(s.engine.settings.Lost("sending", fmt.Errorf("%w: %s", v4.ErrFrame, how)))
+}
+
+// nameOf is a message's name, as the specification has it.
+func nameOf(message any) string { return strings.TrimPrefix(fmt.Sprintf("%T", message), "*v4.") }
 
 // received checks a 2103 against what was read.
 func received(m *v4.Received, size int64, digest v4.Digest) error {
@@ -55,7 +65,7 @@ func (s *sending) end(f *smallFile, answer *v4.Received, err error) {
 	case err != nil:
 		s.engine.retry(s, f.item, int64(len(f.data)), err)
 	case answer != nil:
-		s.engine.succeed(f.item, answer)
+		s.engine.succeed(f.item, f.state, answer)
 	default:
 		s.engine.putBack(f.item)
 	}

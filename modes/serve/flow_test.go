@@ -19,6 +19,7 @@ import (
 	"github.com/glebarez/sqlite"
 	"gorm.io/gorm"
 
+	"fenc/config/need"
 	"fenc/model"
 	"fenc/modes/serve"
 	"fenc/wire/v3"
@@ -43,7 +44,7 @@ func TestFirstContactReturnAndSeveralFiles(t *testing.T) {
 			t.Errorf("log line %s lacks %s", line, want)
 		}
 	}
-	f, ok := s.archive.Catalogue.File(model.ID(p.id), "a.txt")
+	f, ok, _ := s.archive.Catalogue.File(model.ID(p.id), "a.txt")
 	if !ok || !f.Verified || f.Size != 3 || f.Checksum != 0x7a6c86f1 || f.FilePath != "grace/a.txt" {
 		t.Errorf("catalogue: %+v, %v", f, ok)
 	}
@@ -122,7 +123,7 @@ func TestStrangersGetNoKey(t *testing.T) {
 	wantRefused(t, s, dial(t, s), keyRequest(grace.id, "ada", mine), "unknown client")
 	wantRefused(t, s, dial(t, s), keyRequest(grace.id, "grace", others), "another public key")
 	wantRefused(t, s, dial(t, s), keyRequest(grace.id, "grace", [v3.PublicKeySize]byte{1}), "bad key")
-	if c, _ := s.archive.Catalogue.Client(model.ID(grace.id)); !bytes.Equal(c.PublicKey, mine[:]) {
+	if c, _, _ := s.archive.Catalogue.Client(model.ID(grace.id)); !bytes.Equal(c.PublicKey, mine[:]) {
 		t.Error("the first key was replaced")
 	}
 	grace.back(t, s, "grace").keep("a", "still hers")
@@ -207,7 +208,7 @@ func TestReplacementIsNotSeenBeforeItsVerdict(t *testing.T) {
 	if got := s.stored(t, "grace/a"); got != "second" {
 		t.Errorf("after the verdict the file holds %q", got)
 	}
-	if f, _ := s.archive.Catalogue.File(model.ID(p.id), "a"); f.Version != 2 {
+	if f, _, _ := s.archive.Catalogue.File(model.ID(p.id), "a"); f.Version != 2 {
 		t.Errorf("version %d, want 2", f.Version)
 	}
 }
@@ -233,7 +234,7 @@ func TestServerStartedAgainKnowsClientsAndFiles(t *testing.T) {
 	s = start(t, dir)
 	p.back(t, s, "grace").keep("b", "2")
 	s.wantFiles(t, "grace/a", "grace/b")
-	if c, _ := s.archive.Catalogue.Client(model.ID(p.id)); c.LastSeen.IsZero() || c.LastSeen.Before(c.RegisteredAt.Time) {
+	if c, _, _ := s.archive.Catalogue.Client(model.ID(p.id)); c.LastSeen.IsZero() || c.LastSeen.Before(c.RegisteredAt.Time) {
 		t.Errorf("last_seen %v, registered %v", c.LastSeen, c.RegisteredAt)
 	}
 }
@@ -257,7 +258,7 @@ func TestNamesAreNeverPaths(t *testing.T) {
 		if got := s.stored(t, client+"/"+c.want); got != c.name {
 			t.Errorf("%q: stored %q", c.name, got)
 		}
-		if f, ok := s.archive.Catalogue.File(model.ID(p.id), c.name); !ok || f.FileName != c.name {
+		if f, ok, _ := s.archive.Catalogue.File(model.ID(p.id), c.name); !ok || f.FileName != c.name {
 			t.Errorf("%q: the catalogue has %q", c.name, f.FileName)
 		}
 	}
@@ -295,7 +296,8 @@ func TestNamesOfOnePathAreKeptApart(t *testing.T) {
 
 func TestManyClientsAtOnceAllVerify(t *testing.T) {
 	t.Parallel()
-	const clients, size = 200, 1 << 20
+	const size = 1 << 20
+	clients := need.Rounds(0, 200, 30)
 	s := start(t, t.TempDir())
 	content := strings.Repeat("0123456789abcde\n", size/16)
 	var group sync.WaitGroup
@@ -303,7 +305,10 @@ func TestManyClientsAtOnceAllVerify(t *testing.T) {
 		group.Go(func() { hello(t, s, fmt.Sprintf("client %03d", i)).keep("a", content) })
 	}
 	group.Wait()
-	files := s.archive.Catalogue.Files()
+	files, err := s.archive.Catalogue.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if len(files) != clients {
 		t.Fatalf("%d files, want %d", len(files), clients)
 	}
@@ -418,12 +423,16 @@ func replay(t *testing.T, rec recording) {
 	}
 	p.Close()
 	s.log.await(t, "session ended")
-	for _, f := range s.archive.Catalogue.Files() {
+	files, err := s.archive.Catalogue.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
 		if got := s.stored(t, f.File.FilePath); got != string(plain) || f.Client != rec.Me.Name || !f.File.Verified {
 			t.Errorf("stored %d bytes of %s, want %d", len(got), f.Client, len(plain))
 		}
 	}
-	if n := len(s.archive.Catalogue.Files()); n != 1 {
+	if n := len(files); n != 1 {
 		t.Errorf("%d files, want 1", n)
 	}
 }

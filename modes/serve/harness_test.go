@@ -45,6 +45,13 @@ func (l *logbook) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+// reset forgets what was said.
+func (l *logbook) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = bytes.Buffer{} // the old one would keep its room
+}
+
 func (l *logbook) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,19 +3,23 @@ package serve3
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"fenc/model"
+	"fenc/modes/stats"
 	"fenc/wire"
 	"fenc/wire/v3"
 )
 
 // transfer is one attempt at one file.
 type transfer struct {
-	name     string // as it was sent
-	size     int64  // bytes of plaintext received
-	checksum uint32 // that 2103 carries
-	damaged  bool   // the content could not be decrypted; its checksum matches nothing
+	name     string       // as it was sent
+	size     int64        // bytes of plaintext received
+	most     int64        // bytes of plaintext announced
+	done     atomic.Int64 // bytes of ciphertext received
+	checksum uint32       // that 2103 carries
+	damaged  bool         // the content could not be decrypted; its checksum matches nothing
 	begun    time.Time
 }
 
@@ -24,8 +28,9 @@ func (s *Session) takeFile(ctx context.Context, h v3.RequestHeader) error {
 	if err := s.setBusy(true); err != nil {
 		return err
 	}
-	t := transfer{begun: time.Now()}
-	verdict, err := s.attempt(ctx, h, &t)
+	t := &transfer{begun: time.Now()}
+	defer s.show(nil)
+	verdict, err := s.attempt(ctx, h, t)
 	if err != nil {
 		s.logFile(t, "failed", err)
 		return fmt.Errorf("file %q: %w", t.name, err)
@@ -54,7 +59,9 @@ func (s *Session) attempt(ctx context.Context, h v3.RequestHeader, t *transfer) 
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	incoming, err := s.server.Archive.Receive(ctx, model.Upload{
+	t.most = int64(request.ContentSize) - 1
+	s.show(t)
+	incoming, err := s.server.archive.Receive(ctx, model.Upload{
 		ClientID: s.client.ID, FileName: t.name, Path: path, SparePath: v3.AlternativePath(t.name),
 		Size: int64(request.ContentSize) - 1, Protocol: v3.Version,
 	})
@@ -67,7 +74,7 @@ func (s *Session) attempt(ctx context.Context, h v3.RequestHeader, t *transfer) 
 		}
 	}()
 
-	content := newContent(s.conn, s.key, int64(request.ContentSize))
+	content := newContent(&counted{s.conn, s.counts, t}, s.key, int64(request.ContentSize))
 	if t.size, err = incoming.Write(ctx, content); err != nil {
 		return "", fmt.Errorf("receive content: %w", err)
 	}
@@ -86,9 +93,11 @@ func (s *Session) attempt(ctx context.Context, h v3.RequestHeader, t *transfer) 
 	case code == v3.CodeValid && t.damaged:
 		return "", fmt.Errorf("%w: content that cannot be decrypted was called valid", ErrProtocol)
 	case code == v3.CodeValid:
+		whole := time.Now()
 		if _, err := incoming.Keep(ctx, t.size, t.checksum); err != nil {
 			return "", fmt.Errorf("keep: %w", err)
 		}
+		s.server.stats.Committed(time.Since(whole))
 		s.files, s.bytes = s.files+1, s.bytes+t.size
 		verdict = "verified"
 	default:
@@ -108,7 +117,7 @@ func (s *Session) attempt(ctx context.Context, h v3.RequestHeader, t *transfer) 
 
 // checkSize refuses a file that is too long before a byte of it is read.
 func (s *Session) checkSize(h v3.RequestHeader) error {
-	limit := s.server.MaxFileSize
+	limit := s.settings.MaxFileSize
 	if limit <= 0 || limit > v3.MaxFileSize {
 		return nil // the header's own field holds no more
 	}
@@ -168,8 +177,15 @@ func (s *Session) checkOwner(id v3.ClientID) error {
 	return nil
 }
 
-// logFile writes the file's line to the log.
-func (s *Session) logFile(t transfer, verdict string, reason error) {
+// logFile writes the file's line to the log, and counts it.
+func (s *Session) logFile(t *transfer, verdict string, reason error) {
+	ended := stats.File{Path: t.name, Bytes: t.size, Seconds: time.Since(t.begun).Seconds(), Result: resultOf(verdict, reason)}
+	if reason != nil {
+		ended.Reason = reason.Error()
+	} else if ended.Result == stats.Mismatch {
+		ended.Reason = verdict
+	}
+	s.counts.Ended(ended)
 	attributes := []any{"file", wire.Printable(t.name), "bytes", t.size, "seconds", time.Since(t.begun).Seconds()}
 	if reason != nil {
 		s.log.Warn("file", append(attributes, "verdict", verdict, "reason", reason.Error())...)

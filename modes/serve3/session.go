@@ -13,10 +13,12 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fenc/model"
 	"fenc/modes/archive"
+	"fenc/modes/stats"
 	"fenc/wire"
 	"fenc/wire/v3"
 )
@@ -26,14 +28,14 @@ var (
 	ErrRefused = errors.New("refused")
 	// ErrProtocol: the client broke the protocol.
 	ErrProtocol = errors.New("protocol broken")
+	// ErrTooMany: the server has as many sessions as it takes.
+	ErrTooMany = errors.New("too many sessions")
 	// ErrStopping: the server is shutting down.
 	ErrStopping = errors.New("server is stopping")
 )
 
-// Server is what all sessions of protocol 3 share.
-type Server struct {
-	Archive *archive.Archive
-	Log     *slog.Logger
+// Settings are what the operator decides.
+type Settings struct {
 	// Registration is whether names that are new may register.
 	Registration bool
 	// MaxFileSize is the longest file taken, in bytes of plaintext; 0 means the
@@ -41,11 +43,32 @@ type Server struct {
 	MaxFileSize int64
 }
 
+// Server is what all sessions of protocol 3 share.
+type Server struct {
+	settings atomic.Pointer[Settings]
+	archive  *archive.Archive
+	stats    *stats.Stats
+	log      *slog.Logger
+}
+
+// New makes the server's side of an opened archive, whose sessions counts knows.
+func New(a *archive.Archive, settings Settings, counts *stats.Stats, log *slog.Logger) *Server {
+	s := &Server{archive: a, stats: counts, log: log}
+	s.Configure(settings)
+	return s
+}
+
+// Configure has sessions that begin from now on follow other settings.
+func (s *Server) Configure(settings Settings) { s.settings.Store(&settings) }
+
 // Session is one connection's conversation.
 type Session struct {
-	server *Server
-	conn   *wire.Conn
-	log    *slog.Logger
+	server   *Server
+	settings Settings // as they were when the session began
+	conn     *wire.Conn
+	admit    func() bool
+	log      *slog.Logger
+	counts   *stats.Session
 
 	client    model.Client
 	key       v3.SessionKey
@@ -55,16 +78,18 @@ type Session struct {
 	greetedAs string // "returned" or "registered"
 
 	mu       sync.Mutex
-	busy     bool // a file is under way, from its 1103 to its 2104
+	busy     bool      // a file is under way, from its 1103 to its 2104
+	underWay *transfer // that file
 	stopping bool
 }
 
 // NewSession prepares a session on a connection whose first bytes are of
-// protocol 3. Run holds it.
-func (s *Server) NewSession(conn *wire.Conn) *Session {
+// protocol 3. Run holds it. admit is called when the client is known; where it
+// reports false there is no place for the session.
+func (s *Server) NewSession(conn *wire.Conn, admit func() bool) *Session {
 	return &Session{
-		server: s, conn: conn, begun: time.Now(),
-		log: s.Log.With("protocol", v3.Version, "address", conn.RemoteAddr().String()),
+		server: s, settings: *s.settings.Load(), conn: conn, admit: admit, begun: time.Now(),
+		log: s.log.With("protocol", v3.Version, "address", conn.RemoteAddr().String()),
 	}
 }
 
@@ -94,9 +119,11 @@ func (s *Session) setBusy(busy bool) error {
 // Run holds the conversation until either side ends it, and writes its line to
 // the log. It does not close the connection.
 func (s *Session) Run(ctx context.Context) {
+	s.counts = s.server.stats.Begin(v3.Version, s.conn.RemoteAddr().String(), s.transfers)
+	defer s.counts.End()
 	err := s.converse(ctx)
 	if s.key != (v3.SessionKey{}) {
-		if err := s.server.Archive.Catalogue.CloseSession(s.client.ID, s.key.Hex()); err != nil {
+		if err := s.server.archive.Catalogue.CloseSession(s.client.ID, s.key.Hex()); err != nil {
 			s.log.Error("the session's key stays in the catalogue until the next start", "error", err)
 		}
 	}
@@ -166,7 +193,7 @@ func (s *Session) nextRequest() (v3.RequestHeader, error) {
 	s.conn.Expect()
 	h, err := v3.ReadRequestHeader(s.conn)
 	if err == nil && !s.client.ID.IsZero() {
-		s.server.Archive.Catalogue.Touch(s.client.ID)
+		s.server.archive.Catalogue.Touch(s.client.ID)
 	}
 	return h, err
 }
@@ -180,10 +207,10 @@ func (s *Session) register(h v3.RequestHeader) error {
 	if err != nil {
 		return s.refuse(err)
 	}
-	if !s.server.Registration {
+	if !s.settings.Registration {
 		return s.refuse(fmt.Errorf("name %q: registration is closed", name))
 	}
-	client, err := s.server.Archive.Catalogue.Register(name, v3.Version)
+	client, err := s.server.archive.Catalogue.Register(name, v3.Version)
 	if errors.Is(err, model.ErrNameTaken) {
 		return s.refuse(fmt.Errorf("name %q: %w", name, err))
 	}
@@ -227,7 +254,7 @@ func (s *Session) agreeKey(h v3.RequestHeader) error {
 	if err != nil {
 		return s.refuse(err)
 	}
-	client, err := s.server.Archive.Catalogue.OpenSession(model.ID(h.ClientID), name, v3.Version, request.Key[:], key.Hex())
+	client, err := s.server.archive.Catalogue.OpenSession(model.ID(h.ClientID), name, v3.Version, request.Key[:], key.Hex())
 	if errors.Is(err, model.ErrUnknownClient) || errors.Is(err, model.ErrOtherKey) {
 		return s.refuse(fmt.Errorf("id %s, name %q: %w", h.ClientID, name, err))
 	}
@@ -236,7 +263,11 @@ func (s *Session) agreeKey(h v3.RequestHeader) error {
 	}
 	s.client, s.key = client, key
 	s.log = s.log.With("client", wire.Printable(client.Name))
-	s.server.Archive.Catalogue.Touch(client.ID)
+	if !s.admit() {
+		return ErrTooMany
+	}
+	s.counts.Admitted(client.Name)
+	s.server.archive.Catalogue.Touch(client.ID)
 	return v3.WriteResponse(s.conn, v3.CodeKey, &v3.Key{ClientID: h.ClientID, Wrapped: wrapped})
 }
 

@@ -1,7 +1,6 @@
 package serve4
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +15,11 @@ var errNoRead = fmt.Errorf("%w: this client has no right to read", model.ErrNotA
 
 // takeList answers 1112.
 func (k *Session) takeList(m v4.List) error {
-	if _, err := k.open(m.Number); err != nil {
+	if _, err := k.open(m.Number, reading); err != nil {
 		return err
 	}
-	if k.rights()&model.RightRead == 0 {
-		k.refuse(m.Number, v4.ReasonNotAllowed, errNoRead)
+	if err := k.may(model.RightRead, errNoRead); err != nil {
+		k.refuse(m.Number, reasonOf(err), err)
 		return nil
 	}
 	for _, p := range []string{m.Prefix, m.After} {
@@ -35,9 +34,20 @@ func (k *Session) takeList(m v4.List) error {
 	if m.Limit == 0 || m.Limit > v4.MaxEntries {
 		return fmt.Errorf("%w: a page of %d entries", errProtocol, m.Limit)
 	}
+	worked, err := k.takeWork()
+	if err != nil {
+		return err
+	}
+	giveBack, err := k.takeRoom()
+	if err != nil {
+		worked()
+		return err
+	}
 	k.inBackground(m.Number, func() {
+		defer worked()
 		files, err := k.server.archive.Catalogue.List(k.client.ID, m.Prefix, m.After, int(m.Limit)+1)
 		if err != nil {
+			giveBack()
 			k.refuse(m.Number, reasonOf(err), err)
 			return
 		}
@@ -48,24 +58,41 @@ func (k *Session) takeList(m v4.List) error {
 				Digest: v4.Digest(f.Digest), Path: f.FileName,
 			})
 		}
-		k.answer(m.Number, answer)
+		k.answer(m.Number, &page{answer, giveBack})
 	})
 	return nil
 }
 
+// page is a 2113, which takes as much room as a block until it is written.
+type page struct {
+	entries  *v4.Entries
+	giveBack func()
+}
+
+func (p *page) send(w io.Writer) error {
+	defer p.giveBack()
+	_, err := w.Write(v4.Append(nil, p.entries))
+	return err
+}
+
 // takeFetch answers 1113.
 func (k *Session) takeFetch(m v4.Fetch) error {
-	r, err := k.open(m.Number)
+	r, err := k.open(m.Number, reading)
 	if err != nil {
 		return err
 	}
+	k.mu.Lock()
 	r.offer.Path = m.Path
-	if k.rights()&model.RightRead == 0 {
-		k.refuse(m.Number, v4.ReasonNotAllowed, errNoRead)
+	k.mu.Unlock()
+	if err := k.may(model.RightRead, errNoRead); err != nil {
+		k.refuse(m.Number, reasonOf(err), err)
 		return nil
 	}
-	file, ok := k.server.archive.Catalogue.File(k.client.ID, m.Path)
+	file, ok, err := k.server.archive.Catalogue.File(k.client.ID, m.Path)
 	switch {
+	case err != nil:
+		k.refuse(m.Number, reasonOf(err), err)
+		return nil
 	case !ok || !file.Verified:
 		k.refuse(m.Number, v4.ReasonNotFound, fmt.Errorf("%q is not here", m.Path))
 		return nil
@@ -75,12 +102,22 @@ func (k *Session) takeFetch(m v4.Fetch) error {
 	case m.Offset > uint64(file.Size):
 		return fmt.Errorf("%w: offset %d in a file of %d bytes", errProtocol, m.Offset, file.Size)
 	}
-	k.inBackground(m.Number, func() { k.fetch(m, file) })
+	giveBack, err := k.takeWork()
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	r.offer.Size, r.sent = uint64(file.Size), int64(m.Offset)
+	k.mu.Unlock()
+	k.inBackground(m.Number, func() {
+		defer giveBack()
+		k.fetch(m, file, r)
+	})
 	return nil
 }
 
 // fetch sends a file's content.
-func (k *Session) fetch(m v4.Fetch, file model.File) {
+func (k *Session) fetch(m v4.Fetch, file model.File, r *request) {
 	content, err := k.server.archive.OpenFile(file)
 	if err != nil {
 		if errors.Is(err, storage.ErrGone) {
@@ -109,6 +146,10 @@ func (k *Session) fetch(m v4.Fetch, file model.File) {
 			return
 		}
 		off += int64(frame.n)
+		k.counts.Sent(frame.n)
+		k.mu.Lock()
+		r.sent = off
+		k.mu.Unlock()
 	}
 	if k.settle(m.Number, func() { k.reply(&v4.DataEnd{Number: m.Number}) }) { // after its data
 		k.end(errStopping)
@@ -124,15 +165,14 @@ type dataFrame struct {
 }
 
 func (k *Session) readData(content io.ReaderAt, number uint32, off int64, n int) (*dataFrame, error) {
-	select {
-	case k.server.blocks <- struct{}{}:
-	case <-k.ctx.Done():
-		return nil, context.Cause(k.ctx)
+	giveBack, err := k.takeRoom()
+	if err != nil {
+		return nil, err
 	}
 	f := &dataFrame{block: storage.NewBlock(), n: n}
 	f.release = func() {
 		storage.FreeBlock(f.block)
-		<-k.server.blocks
+		giveBack()
 	}
 	if got, err := content.ReadAt((*f.block)[:n], off); got < n {
 		f.release()

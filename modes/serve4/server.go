@@ -12,11 +12,14 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"fenc/model"
 	"fenc/model/storage"
 	"fenc/modes/archive"
+	"fenc/modes/stats"
 	"fenc/wire/v4"
 )
 
@@ -42,30 +45,49 @@ type Settings struct {
 
 // Server is what all sessions of protocol 4 share.
 type Server struct {
-	settings Settings
+	settings atomic.Pointer[snapshot]
 	archive  *archive.Archive
+	stats    *stats.Stats
 	log      *slog.Logger
-	tls      *tls.Config
 	blocks   chan struct{} // one token a block in memory
+	turns    chan struct{} // one token a handshake that computes
 
 	mu        sync.Mutex
 	instances map[instanceKey]*instance
 	sessions  map[*Session]struct{} // admitted
+	shares    map[model.ID]*share   // of clients that have a session
 }
 
-// New makes the server's side of an opened archive.
-func New(a *archive.Archive, settings Settings, log *slog.Logger) *Server {
+// New makes the server's side of an opened archive, whose sessions counts knows.
+func New(a *archive.Archive, settings Settings, counts *stats.Stats, log *slog.Logger) *Server {
 	s := &Server{
-		settings: settings, archive: a, log: log, blocks: make(chan struct{}, blocksAtOnce),
+		archive: a, stats: counts, log: log, blocks: make(chan struct{}, blocksAtOnce), turns: make(chan struct{}, turnsAtOnce()),
 		instances: make(map[instanceKey]*instance), sessions: make(map[*Session]struct{}),
+		shares: make(map[model.ID]*share),
 	}
-	s.tls = v4.ServerTLS(settings.Identity, settings.RequirePQ, func(f v4.Fingerprint) error {
-		if s.archive.Catalogue.IsRevoked(model.Hash(f)) {
+	s.Configure(settings)
+	return s
+}
+
+// snapshot is the settings, and what is made of them, at one time. It does not
+// change.
+type snapshot struct {
+	Settings
+	tls *tls.Config
+}
+
+// Configure has sessions that begin from now on follow other settings.
+func (s *Server) Configure(settings Settings) {
+	s.settings.Store(&snapshot{settings, v4.ServerTLS(settings.Identity, settings.RequirePQ, func(f v4.Fingerprint) error {
+		revoked, err := s.archive.Catalogue.IsRevoked(model.Hash(f))
+		if err != nil {
+			return nil // admission asks again, and can say that it is the catalogue
+		}
+		if revoked {
 			return model.ErrRevoked
 		}
 		return nil
-	})
-	return s
+	})})
 }
 
 // instanceKey names one run of one client.
@@ -103,6 +125,7 @@ func (s *Server) enter(k *Session, key instanceKey, epoch uint64, stream uint8) 
 			in.epoch = epoch
 			in.sessions[k] = struct{}{}
 			s.sessions[k] = struct{}{}
+			k.share = s.joinShare(key.client)
 			return nil
 		}
 		in.epoch = epoch
@@ -127,6 +150,7 @@ func (s *Server) leave(k *Session, key instanceKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, k)
+	s.leaveShare(key.client)
 	in := s.instances[key]
 	if in == nil {
 		return
@@ -142,19 +166,36 @@ func (s *Server) leave(k *Session, key instanceKey) {
 // Recheck ends the sessions of clients that have been revoked or have another
 // key; other changes hold from the next request on.
 func (s *Server) Recheck(changed []model.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, id := range changed {
-		client, known := s.archive.Catalogue.Client(id)
-		for k := range s.sessions {
-			if k.client.ID != id {
-				continue
-			}
-			if !known || !client.RevokedAt.IsZero() || client.Fingerprint != k.client.Fingerprint {
+	for id, sessions := range s.sessionsOf(changed) {
+		client, known, err := s.archive.Catalogue.Client(id) // which may take its time
+		for _, k := range sessions {
+			if err != nil { // it begins anew, and is judged then
+				k.end(err)
+			} else if !known || !client.RevokedAt.IsZero() || client.Fingerprint != k.client.Fingerprint {
 				k.end(model.ErrRevoked)
 			}
 		}
 	}
+}
+
+// sessionsOf returns the sessions of clients that have any.
+func (s *Server) sessionsOf(clients []model.ID) map[model.ID][]*Session {
+	found := make(map[model.ID][]*Session)
+	if len(clients) == 0 {
+		return found
+	}
+	wanted := make(map[model.ID]bool, len(clients))
+	for _, id := range clients {
+		wanted[id] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.sessions {
+		if wanted[k.client.ID] {
+			found[k.client.ID] = append(found[k.client.ID], k)
+		}
+	}
+	return found
 }
 
 // reasonOf numbers what prevents a request.
@@ -171,10 +212,14 @@ func reasonOf(err error) v4.Reason {
 		{model.ErrManyFiles, v4.ReasonManyFiles},
 		{model.ErrNoReplace, v4.ReasonNoReplace},
 		{storage.ErrNoSpace, v4.ReasonNoSpace},
+		{storage.ErrTooLarge, v4.ReasonTooLarge},
 		{storage.ErrDegraded, v4.ReasonDegraded},
+		{archive.ErrGateRefused, v4.ReasonGateRefused},
+		{archive.ErrGateUnavailable, v4.ReasonGateSilent},
 		{archive.ErrOfferAgain, v4.ReasonOfferAgain},
 		{model.ErrNoUpload, v4.ReasonOfferAgain},
 		{storage.ErrGone, v4.ReasonOfferAgain},
+		{storage.ErrMarks, v4.ReasonOfferAgain},
 		{model.ErrUnavailable, v4.ReasonUnavailable},
 		{model.ErrClosed, v4.ReasonUnavailable},
 		{model.ErrBroken, v4.ReasonUnavailable},
@@ -196,12 +241,29 @@ func textOf(reason v4.Reason, err error) string {
 		return "the server's catalogue takes nothing for now"
 	case v4.ReasonWriteFailed:
 		return "the server could not store the content; its log says why"
+	case v4.ReasonGateRefused:
+		return "the operator's gate refuses this content: ask the server's operator why"
+	case v4.ReasonGateSilent:
+		return "the operator's gate was not available, so nothing was kept"
 	case v4.ReasonNoSpace:
 		return "the server's disk is full"
+	case v4.ReasonTooLarge:
+		if errors.Is(err, storage.ErrTooLarge) {
+			return "no file of the server's disk can have so many bytes"
+		}
 	}
-	text := err.Error()
-	if len(text) > v4.MaxText {
-		text = text[:v4.MaxText]
+	return bounded(err.Error())
+}
+
+// bounded cuts a text to what a frame may have, between two characters: half a one
+// would be no frame to the client.
+func bounded(text string) string {
+	if len(text) <= v4.MaxText {
+		return text
 	}
-	return text
+	at := v4.MaxText
+	for !utf8.RuneStart(text[at]) {
+		at--
+	}
+	return text[:at]
 }

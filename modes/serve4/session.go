@@ -2,7 +2,6 @@ package serve4
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 
 	"fenc/model"
 	"fenc/modes/archive"
+	"fenc/modes/stats"
 	"fenc/wire"
 	"fenc/wire/v4"
 )
@@ -26,6 +26,9 @@ const (
 // errProtocol: the client broke the protocol.
 var errProtocol = errors.New("protocol broken")
 
+// errTooMany: the server has as many sessions as it takes.
+var errTooMany = errors.New("the server has as many sessions as it takes (max_sessions)")
+
 // errStopping: the server is shutting down.
 var errStopping = errors.New("the server is shutting down")
 
@@ -34,16 +37,20 @@ var errEnded = errors.New("session ended")
 
 // Session is one connection's conversation.
 type Session struct {
-	server *Server
-	raw    *wire.Conn
-	conn   *v4.Conn
-	reader *v4.Reader
-	log    *slog.Logger
-	begun  time.Time
+	server   *Server
+	settings *snapshot // as they were when the session began
+	raw      *wire.Conn
+	admits   func() bool
+	conn     *v4.Conn
+	reader   *v4.Reader
+	log      *slog.Logger
+	counts   *stats.Session
+	begun    time.Time
 
 	client model.Client // as admitted; its rights are looked up at each request
 	wishes model.Rights
 	hello  v4.Hello
+	share  *share // from admission on
 
 	ctx     context.Context // ends when the session does; its cause says why
 	cancel  context.CancelCauseFunc
@@ -62,23 +69,12 @@ type Session struct {
 	bytes    int64
 }
 
-// request is one that waits for its final answer.
-type request struct {
-	upload  *archive.Upload
-	earlier *archive.Earlier
-	offer   v4.Offer
-	begun   time.Time
-	busy    bool // a goroutine is making the answer
-	size    int  // bytes in the window
-
-	inFlight int  // blocks in the pipeline
-	over     bool // answered; the upload is left when nothing is in flight
-}
-
-// NewSession prepares a session on a connection whose first bytes are TLS.
-func (s *Server) NewSession(c *wire.Conn) *Session {
+// NewSession prepares a session on a connection whose first bytes are TLS. admits
+// is called when the client is known; where it reports false there is no place for
+// the session.
+func (s *Server) NewSession(c *wire.Conn, admits func() bool) *Session {
 	k := &Session{
-		server: s, raw: c, begun: time.Now(), log: s.log.With("address", c.RemoteAddr().String(), "protocol", v4.Version),
+		server: s, settings: s.settings.Load(), raw: c, admits: admits, begun: time.Now(), log: s.log.With("address", c.RemoteAddr().String(), "protocol", v4.Version),
 		answers: make(chan any, windowFiles+1), replies: make(chan any, 16), wrote: make(chan struct{}),
 		active: make(map[uint32]*request),
 	}
@@ -107,6 +103,8 @@ func (k *Session) Run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { k.end(errStopping) })
 	defer stop()
 	defer k.cancel(errEnded)
+	k.counts = k.server.stats.Begin(v4.Version, k.raw.RemoteAddr().String(), k.transfers)
+	defer k.counts.End()
 	err := k.secure()
 	if err != nil {
 		k.log.Warn("session ended", "seconds", time.Since(k.begun).Seconds(), "reason", "handshake: "+plainReason(err))
@@ -124,18 +122,6 @@ func (k *Session) Run(ctx context.Context) {
 	k.detachAll()
 	k.farewell(err)
 	k.logEnd(err)
-}
-
-// secure does the TLS handshake.
-func (k *Session) secure() error {
-	ctx, cancel := context.WithTimeout(k.ctx, handshakeTimeout)
-	defer cancel()
-	conn, err := v4.Secure(ctx, k.raw, k.server.tls, tls.Server)
-	if err != nil {
-		return err
-	}
-	k.conn, k.reader = conn, v4.NewReader(conn)
-	return nil
 }
 
 // converse admits the client and takes its requests until one of the two ends
@@ -166,17 +152,30 @@ func (k *Session) converse() error {
 			}
 			continue
 		}
-		message, err := k.reader.Message(h)
-		if err != nil {
-			return err
-		}
-		if _, done := message.(*v4.Bye); done {
-			return nil
-		}
-		if err := k.take(message); err != nil {
+		if done, err := k.takeMessage(h); done || err != nil {
 			return err
 		}
 	}
+}
+
+// takeMessage reads a message other than a block, and takes it. What is long has
+// room, as a block has, before there is memory for it.
+func (k *Session) takeMessage(h v4.Header) (done bool, err error) {
+	if h.Size > keepBuffer {
+		giveBack, err := k.takeRoom()
+		if err != nil {
+			return false, err
+		}
+		defer giveBack()
+	}
+	message, err := k.reader.Message(h)
+	if err != nil {
+		return false, err
+	}
+	if _, done := message.(*v4.Bye); done {
+		return true, nil
+	}
+	return false, k.take(message)
 }
 
 // admit reads 1100 and answers with 2100.
@@ -200,7 +199,7 @@ func (k *Session) admit() (instanceKey, error) {
 		return instanceKey{}, err
 	}
 	admission := model.Admission{
-		Key: spki, Fingerprint: model.Hash(fingerprint), Name: k.hello.Name, Registration: k.server.settings.Registration,
+		Key: spki, Fingerprint: model.Hash(fingerprint), Name: k.hello.Name, Registration: k.settings.Registration,
 	}
 	if k.hello.Token != (v4.Token{}) {
 		admission.Token = k.hello.Token.Hash()
@@ -214,8 +213,12 @@ func (k *Session) admit() (instanceKey, error) {
 	if err != nil {
 		return instanceKey{}, err
 	}
+	if !k.admits() {
+		return instanceKey{}, errTooMany
+	}
 	k.client = client
 	k.log = k.log.With("client", wire.Printable(client.Name))
+	k.counts.Admitted(client.Name)
 	key := instanceKey{client.ID, k.hello.Instance}
 	if err := k.server.enter(k, key, k.hello.Epoch, k.hello.Stream); err != nil {
 		return instanceKey{}, err
@@ -227,40 +230,62 @@ func (k *Session) admit() (instanceKey, error) {
 		k.log.Info("client has another key", "fingerprint", fingerprint.String())
 		k.server.Recheck([]model.ID{client.ID})
 	}
-	if k.server.archive.Catalogue.IsRevoked(model.Hash(fingerprint)) { // since it was admitted: Recheck may have come before enter
+	revoked, err := k.server.archive.Catalogue.IsRevoked(model.Hash(fingerprint)) // since it was admitted: Recheck may have come before enter
+	if err == nil && revoked {
+		err = model.ErrRevoked
+	}
+	var welcome *v4.Welcome
+	if err == nil {
+		welcome, err = k.welcome()
+	}
+	if err != nil {
 		k.server.leave(k, key)
-		return instanceKey{}, model.ErrRevoked
+		return instanceKey{}, err
 	}
 	k.log.Debug("session begun", "stream", k.hello.Stream, "software", wire.Printable(k.hello.Software),
 		"key_exchange", k.conn.ConnectionState().CurveID.String())
-	k.reply(k.welcome())
+	k.reply(welcome)
 	return key, nil
 }
 
-func (k *Session) welcome() *v4.Welcome {
+func (k *Session) welcome() (*v4.Welcome, error) {
+	rights, err := k.rights()
+	if err != nil {
+		return nil, err
+	}
 	w := &v4.Welcome{
-		Minor: v4.Minor, Rights: uint8(k.rights()), ClientID: v4.ID(k.client.ID), Name: k.client.Name,
-		WindowFiles: windowFiles, WindowBytes: windowBytes, MaxFileSize: uint64(max(0, k.server.settings.MaxFileSize)),
-		Software: k.server.settings.Software,
+		Minor: v4.Minor, Rights: uint8(rights), ClientID: v4.ID(k.client.ID), Name: k.client.Name,
+		WindowFiles: windowFiles, WindowBytes: windowBytes, MaxFileSize: uint64(max(0, k.settings.MaxFileSize)),
+		Software: k.settings.Software,
 	}
 	w.Quota = uint64(max(k.client.Quota, 0))
 	if w.Quota == 0 {
-		w.Quota = uint64(max(k.server.settings.Bounds.Bytes, 0))
+		w.Quota = uint64(max(k.settings.Bounds.Bytes, 0))
 	}
-	if k.rights()&model.RightRead != 0 {
-		files, bytes := k.server.archive.Catalogue.Used(k.client.ID)
+	if rights&model.RightRead != 0 {
+		files, bytes, err := k.server.archive.Catalogue.Used(k.client.ID)
+		if err != nil {
+			return nil, err
+		}
 		w.UsedFiles, w.UsedBytes = uint64(files), uint64(bytes)
 	}
-	return w
+	return w, nil
 }
 
 // rights are what the session may do now.
-func (k *Session) rights() model.Rights {
-	client, ok := k.server.archive.Catalogue.Client(k.client.ID)
-	if !ok || !client.RevokedAt.IsZero() {
-		return 0
+func (k *Session) rights() (model.Rights, error) {
+	rights, err := k.server.archive.Catalogue.Rights(k.client.ID)
+	return rights & k.wishes, err
+}
+
+// may reports whether the session may do what right is for, nil, or refused, which
+// says so.
+func (k *Session) may(right model.Rights, refused error) error {
+	rights, err := k.rights()
+	if err == nil && rights&right == 0 {
+		err = refused
 	}
-	return client.Rights & k.wishes
+	return err
 }
 
 // take handles one request other than a block.
@@ -294,100 +319,6 @@ func (k *Session) take(message any) error {
 	return nil
 }
 
-// open makes a new request active. Numbers grow, so that what comes late for one
-// that is over is known.
-func (k *Session) open(number uint32) (*request, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if number <= k.last {
-		return nil, fmt.Errorf("%w: number %d after %d", errProtocol, number, k.last)
-	}
-	k.last = number
-	if len(k.active) >= windowFiles {
-		return nil, fmt.Errorf("%w: more than the window of %d requests without an answer", errProtocol, windowFiles)
-	}
-	r := &request{begun: time.Now()}
-	k.active[number] = r
-	return r, nil
-}
-
-// find returns an active request; nil where it is over, so that what its sender
-// could not know is passed over.
-func (k *Session) find(number uint32) (*request, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	r := k.active[number]
-	if r == nil && number > k.last {
-		return nil, fmt.Errorf("%w: number %d was never given", errProtocol, number)
-	}
-	return r, nil
-}
-
-// grow counts content that came for a request into the window.
-func (k *Session) grow(r *request, size int) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.pending+size > windowBytes+v4.MaxBlock {
-		return fmt.Errorf("%w: more than the window of %d bytes without an answer", errProtocol, windowBytes)
-	}
-	r.size += size
-	k.pending += size
-	return nil
-}
-
-// answer sends the final answer to a request and makes it inactive.
-func (k *Session) answer(number uint32, message any) {
-	if k.settle(number, func() { k.answers <- message }) { // has room for every active request
-		k.end(errStopping)
-	}
-}
-
-// settle makes a request inactive, once, and sends its answer. It reports whether
-// that was the last one that the session was to end after.
-func (k *Session) settle(number uint32, send func()) (last bool) {
-	k.mu.Lock()
-	r := k.active[number]
-	if r == nil {
-		k.mu.Unlock()
-		return false
-	}
-	delete(k.active, number)
-	k.pending -= r.size
-	r.over = true
-	leave := r.upload != nil && r.inFlight == 0
-	last = k.stopping && len(k.active) == 0
-	k.mu.Unlock()
-	if leave {
-		r.upload.Detach(k)
-	}
-	send()
-	return last
-}
-
-// landed notes that a block of the request has left the pipeline.
-func (k *Session) landed(r *request) {
-	k.mu.Lock()
-	r.inFlight--
-	leave := r.over && r.inFlight == 0
-	k.mu.Unlock()
-	if leave {
-		r.upload.Detach(k)
-	}
-}
-
-// refuse answers a request with what prevents it.
-func (k *Session) refuse(number uint32, reason v4.Reason, err error) {
-	k.mu.Lock()
-	r := k.active[number]
-	k.mu.Unlock()
-	if r == nil {
-		return
-	}
-	k.log.Warn("file", "file", wire.Printable(r.offer.Path), "bytes", r.offer.Size, "seconds", time.Since(r.begun).Seconds(),
-		"verdict", "refused", "number", uint16(reason), "reason", err.Error())
-	k.answer(number, &v4.Refused{Number: number, Reason: reason, Again: reason.Again(), Text: textOf(reason, err)})
-}
-
 // reply queues what the reader itself answers.
 func (k *Session) reply(message any) {
 	select {
@@ -405,6 +336,9 @@ func (k *Session) tell(message any) {
 	}
 }
 
+// keepBuffer is the longest buffer, in bytes, that a session keeps between answers.
+const keepBuffer = 64 << 10
+
 // write sends what is queued, until the session ends.
 func (k *Session) write() {
 	defer close(k.wrote)
@@ -418,11 +352,17 @@ func (k *Session) write() {
 			return
 		}
 		var err error
-		if data, isData := message.(*dataFrame); isData {
-			err = data.send(k.conn)
-		} else {
+		switch m := message.(type) {
+		case *dataFrame:
+			err = m.send(k.conn)
+		case *page:
+			err = m.send(k.conn)
+		default:
 			buf = v4.Append(buf[:0], message)
 			_, err = k.conn.Write(buf)
+			if cap(buf) > keepBuffer {
+				buf = nil
+			}
 		}
 		if err == nil && len(k.answers) == 0 && len(k.replies) == 0 {
 			err = k.conn.Flush()
@@ -442,6 +382,7 @@ func (k *Session) detachAll() {
 		if r.upload != nil {
 			r.upload.Detach(k)
 		}
+		k.count(r, stats.Interrupted, "the session ended")
 		delete(k.active, number)
 	}
 }
@@ -479,6 +420,10 @@ func (k *Session) unsent() []byte {
 	for {
 		select {
 		case message := <-k.answers:
+			if p, isPage := message.(*page); isPage {
+				p.giveBack()
+				message = p.entries
+			}
 			buf = v4.Append(buf, message)
 		case message := <-k.replies:
 			if data, isData := message.(*dataFrame); isData {
@@ -495,6 +440,8 @@ func finalReason(err error) v4.Reason {
 	switch {
 	case errors.Is(err, errProtocol), errors.Is(err, v4.ErrFrame), errors.Is(err, archive.ErrBlock):
 		return v4.ReasonProtocol
+	case errors.Is(err, errTooMany):
+		return v4.ReasonTooMany
 	case errors.Is(err, errStopping):
 		return v4.ReasonStopping
 	case errors.Is(err, errSuperseded):
@@ -527,8 +474,7 @@ func finalText(reason v4.Reason, err error) string {
 	if reason == v4.ReasonFault {
 		return "a fault of the server; its log says which"
 	}
-	text := err.Error()
-	return text[:min(len(text), v4.MaxText)]
+	return bounded(err.Error())
 }
 
 func (k *Session) logEnd(err error) {

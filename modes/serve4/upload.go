@@ -9,18 +9,27 @@ import (
 	"fenc/model"
 	"fenc/model/storage"
 	"fenc/modes/archive"
+	"fenc/modes/stats"
 	"fenc/wire"
 	"fenc/wire/v4"
 	"fenc/wire/v4/tree"
 )
 
+var errNoSend = fmt.Errorf("%w: this client has no right to send", model.ErrNotAllowed)
+
 // takeOffer answers 1103: unchanged, or what to send.
 func (k *Session) takeOffer(m v4.Offer) error {
-	r, err := k.open(m.Number)
+	kind := byBlocks
+	if m.Flags&v4.OfferWhole != 0 {
+		kind = entire
+	}
+	r, err := k.open(m.Number, kind)
 	if err != nil {
 		return err
 	}
+	k.mu.Lock()
 	r.offer = m
+	k.mu.Unlock()
 	if reason, err := k.judge(m); err != nil {
 		k.refuse(m.Number, reason, err)
 		return nil
@@ -29,24 +38,31 @@ func (k *Session) takeOffer(m v4.Offer) error {
 		k.received(m.Number, true, m.Digest)
 		return nil
 	}
-	if m.Flags&v4.OfferWhole != 0 {
+	if kind == entire {
 		k.reply(&v4.Accept{Number: m.Number, Flags: v4.AcceptWhole, ChunkSize: tree.MinChunkSize})
 		return nil
 	}
-	k.inBackground(m.Number, func() { k.beginUpload(m, r) })
+	giveBack, err := k.takeWork()
+	if err != nil {
+		return err
+	}
+	k.inBackground(m.Number, func() {
+		defer giveBack()
+		k.beginUpload(m, r)
+	})
 	return nil
 }
 
 // judge refuses what can never be stored.
 func (k *Session) judge(m v4.Offer) (v4.Reason, error) {
-	if k.rights()&model.RightSend == 0 {
-		return v4.ReasonNotAllowed, fmt.Errorf("%w: this client has no right to send", model.ErrNotAllowed)
+	if err := k.may(model.RightSend, errNoSend); err != nil {
+		return reasonOf(err), err
 	}
 	if err := wire.CheckPath(m.Path); err != nil {
 		return v4.ReasonBadPath, err
 	}
 	const most = 1<<63 - 1
-	switch limit := k.server.settings.MaxFileSize; {
+	switch limit := k.settings.MaxFileSize; {
 	case m.Size > most:
 		return v4.ReasonTooLarge, fmt.Errorf("%d bytes, over any limit", m.Size)
 	case limit > 0 && m.Size > uint64(limit):
@@ -59,7 +75,7 @@ func (k *Session) judge(m v4.Offer) (v4.Reason, error) {
 // takes the file's new times and mode. A client that may not read learns nothing
 // of what is stored.
 func (k *Session) unchanged(m v4.Offer) bool {
-	if m.Flags&v4.OfferDigest == 0 || k.rights()&model.RightRead == 0 {
+	if m.Flags&v4.OfferDigest == 0 || k.may(model.RightRead, errNoRead) != nil {
 		return false
 	}
 	same, err := k.server.archive.Catalogue.Retime(k.client.ID, m.Path, int64(m.Size), model.Hash(m.Digest), m.ModTime, uint32(m.Mode&0o777))
@@ -68,17 +84,30 @@ func (k *Session) unchanged(m v4.Offer) bool {
 
 // beginUpload opens an upload or an interrupted one, and answers with 2105.
 func (k *Session) beginUpload(m v4.Offer, r *request) {
-	reads := k.rights()&model.RightRead != 0
+	rights, err := k.rights()
+	if err != nil {
+		k.refuse(m.Number, reasonOf(err), err)
+		return
+	}
+	reads := rights&model.RightRead != 0
 	offered, err := k.server.archive.Offer(k.ctx, model.Upload{
 		ClientID: k.client.ID, FileName: m.Path, Path: m.Path, Size: int64(m.Size), ModTime: m.ModTime, Mode: uint32(m.Mode & 0o777), Protocol: v4.Version,
-	}, k.server.settings.Bounds, reads, reads, k, watcher{k, m.Number})
-	if err != nil {
+	}, k.settings.Bounds, reads, reads, k, watcher{k, m.Number})
+	switch {
+	case err != nil && k.ctx.Err() != nil:
+		return // the session's end is the reason, and is told by itself
+	case err != nil:
 		k.refuse(m.Number, reasonOf(err), err)
 		return
 	}
 	k.mu.Lock()
 	r.upload, r.earlier = offered.Upload, offered.Earlier
+	over := r.over // it failed before it was known here
 	k.mu.Unlock()
+	if over {
+		offered.Upload.Detach(k)
+		return
+	}
 	if e := offered.Earlier; e != nil {
 		earlier := &v4.Earlier{Number: m.Number, ChunkSize: uint64(e.ChunkSize), Size: uint64(e.Size)}
 		for _, h := range e.Hashes {
@@ -112,15 +141,24 @@ func (w watcher) Failed(err error) {
 	}
 }
 
+// aside tells the client of an upload's further connection what fails. How much is
+// held, the offer's own connection says.
+type aside struct{ watcher }
+
+func (aside) Held(int64) {}
+
 // takeAttach answers 1107.
 func (k *Session) takeAttach(m v4.Attach) error {
-	r, err := k.open(m.Number)
+	r, err := k.open(m.Number, further)
 	if err != nil {
 		return err
 	}
-	upload, err := k.server.archive.Attach(model.ID(m.Upload), k.client.ID, k)
+	upload, err := k.server.archive.Attach(k.ctx, model.ID(m.Upload), k.client.ID, k, aside{watcher{k, m.Number}})
+	if errors.Is(err, storage.ErrGone) {
+		err = archive.ErrOfferAgain
+	}
 	if err != nil {
-		k.refuse(m.Number, v4.ReasonOfferAgain, err)
+		k.refuse(m.Number, reasonOf(err), err)
 		return nil
 	}
 	k.mu.Lock()
@@ -140,15 +178,14 @@ func (k *Session) takeBlock(h v4.Header) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case k.server.blocks <- struct{}{}:
-	case <-k.ctx.Done():
-		return context.Cause(k.ctx)
+	giveBack, err := k.takeRoom()
+	if err != nil {
+		return err
 	}
 	block := storage.NewBlock()
 	release := func() {
 		storage.FreeBlock(block)
-		<-k.server.blocks
+		giveBack()
 	}
 	upload, claim := k.claim(r, off, n)
 	if claim != nil && !errors.Is(claim, archive.ErrOfferAgain) {
@@ -156,8 +193,14 @@ func (k *Session) takeBlock(h v4.Header) error {
 		return claim
 	}
 	err = k.reader.ReadContent((*block)[:n])
+	if err == nil {
+		k.counts.Received(n)
+	}
 	if claim != nil { // the upload is over; its sender could not know
 		release()
+		if errors.Is(claim, archive.ErrElsewhere) {
+			k.refuse(number, reasonOf(claim), claim)
+		}
 		return err
 	}
 	s := step{upload: upload, block: block, n: n, off: int64(off), release: func() { release(); k.landed(r) }}
@@ -190,8 +233,8 @@ func (k *Session) claim(r *request, off uint64, n int) (*archive.Upload, error) 
 
 // takeCopy takes chunks from the version before.
 func (k *Session) takeCopy(m v4.Copy) error {
-	r, err := k.find(m.Number)
-	if err != nil || r == nil || r.upload == nil {
+	r, upload, err := k.findUpload(m.Number, v4.CodeCopy)
+	if err != nil || upload == nil {
 		return err
 	}
 	if len(m.Chunks) == 0 {
@@ -200,7 +243,7 @@ func (k *Session) takeCopy(m v4.Copy) error {
 	chunks := numbers(m.Chunks)
 	// In line with the blocks: a later finish waits for it.
 	done := make(chan error, 1)
-	k.work.Go(func() { done <- r.upload.Copy(k.ctx, r.earlier, chunks) })
+	k.work.Go(func() { done <- upload.Copy(k.ctx, r.earlier, chunks) })
 	select {
 	case err = <-done:
 	case <-k.ctx.Done():
@@ -217,11 +260,14 @@ func (k *Session) takeCopy(m v4.Copy) error {
 
 // takeResend forgets chunks that will be sent again.
 func (k *Session) takeResend(m v4.Resend) error {
-	r, err := k.find(m.Number)
-	if err != nil || r == nil || r.upload == nil {
+	_, upload, err := k.findUpload(m.Number, v4.CodeResend)
+	if err != nil || upload == nil {
 		return err
 	}
-	err = r.upload.Release(numbers(m.Chunks))
+	if err := k.written(); err != nil {
+		return err
+	}
+	err = upload.Release(numbers(m.Chunks))
 	if errors.Is(err, archive.ErrBlock) {
 		return err
 	}
@@ -229,6 +275,21 @@ func (k *Session) takeResend(m v4.Resend) error {
 		k.refuse(m.Number, reasonOf(err), err)
 	}
 	return nil
+}
+
+// written waits until every block that came before is written: what was sent whole
+// may be sent again, wherever it is by now.
+func (k *Session) written() error {
+	reached := make(chan struct{})
+	if err := k.blocks.put(k.ctx, step{barrier: func() { close(reached) }}); err != nil {
+		return err
+	}
+	select {
+	case <-reached:
+		return nil
+	case <-k.ctx.Done():
+		return context.Cause(k.ctx)
+	}
 }
 
 func numbers(list []uint32) []int {
@@ -241,12 +302,12 @@ func numbers(list []uint32) []int {
 
 // takeFinish answers 1110.
 func (k *Session) takeFinish(m v4.Finish) error {
-	r, err := k.find(m.Number)
+	r, upload, err := k.findUpload(m.Number, v4.CodeFinish)
 	if err != nil || r == nil {
 		return err
 	}
-	if r.upload == nil {
-		return fmt.Errorf("%w: %s of what has no blocks", errProtocol, v4.CodeFinish)
+	if upload == nil {
+		return fmt.Errorf("%w: %s before the offer is accepted", errProtocol, v4.CodeFinish)
 	}
 	k.mu.Lock()
 	busy := r.busy
@@ -267,11 +328,13 @@ func (k *Session) finish(m v4.Finish, r *request) {
 		k.received(m.Number, true, m.Digest)
 		return
 	}
+	whole := time.Now()
 	_, err := r.upload.Finish(k.ctx, model.Hash(m.Digest))
 	var missing *archive.MissingError
 	var differs *archive.DiffersError
 	switch {
 	case err == nil:
+		k.server.stats.Committed(time.Since(whole))
 		k.received(m.Number, false, m.Digest)
 		return
 	case errors.As(err, &missing):
@@ -286,6 +349,7 @@ func (k *Session) finish(m v4.Finish, r *request) {
 			answer.Hashes = append(answer.Hashes, v4.Digest(h))
 		}
 		k.log.Warn("file", "file", wire.Printable(r.offer.Path), "bytes", r.offer.Size, "verdict", "mismatch")
+		k.count(r, stats.Mismatch, err.Error())
 		k.again(r, answer)
 	case k.ctx.Err() != nil:
 	default:
@@ -314,7 +378,10 @@ func (k *Session) takeGiveUp(m v4.GiveUp) error {
 	k.mu.Lock()
 	upload, busy := r.upload, r.busy
 	k.mu.Unlock()
-	if busy {
+	switch {
+	case r.kind != byBlocks && r.kind != entire:
+		return fmt.Errorf("%w: %s for number %d, which is no offer", errProtocol, v4.CodeGiveUp, m.Number)
+	case busy, r.kind == byBlocks && upload == nil:
 		return fmt.Errorf("%w: %s before the answer", errProtocol, v4.CodeGiveUp)
 	}
 	if upload != nil {
@@ -327,12 +394,13 @@ func (k *Session) takeGiveUp(m v4.GiveUp) error {
 // takeSmall keeps a whole file, in a group with others.
 func (k *Session) takeSmall(m v4.Small) error {
 	r, err := k.find(m.Number)
-	if err != nil && m.Number > k.last {
-		r, err = k.open(m.Number)
-	} else if r != nil && (r.upload != nil || r.size > 0 || r.busy) {
-		err = fmt.Errorf("%w: %s for an upload by blocks", errProtocol, v4.CodeSmall)
-	} else if r == nil {
-		return nil
+	switch {
+	case err != nil && m.Number > k.last:
+		r, err = k.open(m.Number, entire)
+	case r != nil && (r.kind != entire || r.busy):
+		err = fmt.Errorf("%w: %s for number %d, which waits for none", errProtocol, v4.CodeSmall, m.Number)
+	case r == nil && err == nil:
+		return nil // it is over
 	}
 	if err == nil {
 		err = k.grow(r, len(m.Data))
@@ -344,6 +412,7 @@ func (k *Session) takeSmall(m v4.Small) error {
 	k.mu.Lock()
 	r.offer, r.busy = offer, true
 	k.mu.Unlock()
+	k.counts.Received(len(m.Data))
 	if reason, err := k.judge(offer); err != nil {
 		k.refuse(m.Number, reason, err)
 		return nil
@@ -352,6 +421,7 @@ func (k *Session) takeSmall(m v4.Small) error {
 		k.refuse(m.Number, v4.ReasonBadDigest, errors.New("the content has another digest than its sender says"))
 		return nil
 	}
+	whole := time.Now()
 	return k.server.archive.Small(k.ctx, archive.SmallFile{
 		Client: k.client.ID, Path: m.Path, ModTime: m.ModTime, Mode: uint32(m.Mode & 0o777),
 		Digest: model.Hash(m.Digest), Data: append([]byte(nil), m.Data...),
@@ -360,7 +430,8 @@ func (k *Session) takeSmall(m v4.Small) error {
 				k.refuse(m.Number, reasonOf(err), err)
 				return
 			}
-			k.received(m.Number, unchanged && k.rights()&model.RightRead != 0, m.Digest)
+			k.server.stats.Committed(time.Since(whole))
+			k.received(m.Number, unchanged && k.may(model.RightRead, errNoRead) == nil, m.Digest)
 		},
 	})
 }
@@ -377,12 +448,13 @@ func (k *Session) received(number uint32, unchanged bool, digest v4.Digest) {
 	if r == nil {
 		return
 	}
-	verdict := "verified"
+	verdict := stats.Verified
 	if unchanged {
-		verdict = "unchanged"
+		verdict = stats.Unchanged
 	}
+	k.count(r, verdict, "")
 	k.log.Info("file", "file", wire.Printable(r.offer.Path), "bytes", r.offer.Size, "seconds", time.Since(r.begun).Seconds(),
-		"digest", digest.String(), "verdict", verdict)
+		"digest", digest.String(), "verdict", string(verdict))
 	k.answer(number, &v4.Received{Number: number, Unchanged: unchanged, Size: r.offer.Size, Digest: digest})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"fenc/modes/send"
 	"fenc/wire/v4"
 )
 
@@ -18,8 +19,8 @@ import (
 type Retry struct {
 	// For is how long to try, from the last sign of progress.
 	For time.Duration
-	// Notice is told, in a line, why there is a pause and how long it is.
-	Notice func(string)
+	// Reporter is told why there is a pause and how long it is.
+	Reporter send.Reporter
 
 	mu       sync.Mutex
 	progress time.Time
@@ -58,10 +59,12 @@ func (r *Retry) Do(ctx context.Context, reached bool, session func() (done bool,
 			return ctx.Err()
 		}
 		var connection *ConnectionError
-		if errors.As(err, &connection) && connection.Reached {
-			reached = true
-		}
+		var refusal *RefusalError
+		reached = reached || errors.As(err, &refusal) || errors.As(err, &connection) && connection.Reached
 		if !worthRetrying(err, reached) {
+			return err
+		}
+		if r.For == 0 {
 			return err
 		}
 		if r.progressed().After(before) {
@@ -71,7 +74,7 @@ func (r *Retry) Do(ctx context.Context, reached bool, session func() (done bool,
 		if time.Since(r.progressed())+wait > r.For {
 			return fmt.Errorf("%w (given up after %s without progress, retry_for)", err, r.For)
 		}
-		r.Notice(fmt.Sprintf("%v; trying again in %s", err, wait.Round(100*time.Millisecond)))
+		r.Reporter.Retry(err, wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -90,6 +93,8 @@ func worthRetrying(err error, reached bool) bool {
 	case errors.As(err, &refusal):
 		return refusal.Again
 	case errors.Is(err, v4.ErrFrame):
+		return false
+	case errors.Is(err, send.ErrOtherServer): // nor will it be one
 		return false
 	case errors.As(err, &connection):
 		return reached || !errors.Is(err, syscall.ECONNREFUSED) && !isNotFound(err)

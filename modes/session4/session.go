@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"fenc/modes/bandwidth"
 	"fenc/modes/send"
 	"fenc/wire"
 	"fenc/wire/v4"
@@ -26,6 +27,11 @@ type Settings struct {
 	ConnectTimeout time.Duration    // for the connection, and again for the handshake
 	Timeout        time.Duration    // longest silence of the server
 	Software       string           // what 1100 says that the client is
+	// Waits is told where time goes; nil: nothing is.
+	Waits *send.Waits
+	// Dial makes a connection; nil: net.Dialer's.
+	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
+	Limit *bandwidth.Limit // of bytes a second; nil: none
 }
 
 // Identity is who the client is.
@@ -107,6 +113,7 @@ type Session struct {
 
 	settings Settings
 	raw      *wire.Conn
+	limited  net.Conn // raw, kept to the limit
 	conn     *v4.Conn
 
 	writing sync.Mutex // one frame at a time
@@ -134,17 +141,27 @@ func Open(ctx context.Context, settings Settings, me Identity, run *Run, stream 
 	if stream == 0 {
 		run.epoch++
 	}
-	dialer := net.Dialer{Timeout: settings.ConnectTimeout}
-	c, err := dialer.DialContext(ctx, "tcp", settings.Server)
+	dial := settings.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: settings.ConnectTimeout}).DialContext
+	}
+	c, err := dial(ctx, "tcp", settings.Server)
 	if err != nil {
 		return nil, settings.NotReached(err)
 	}
-	raw := wire.NewConn(c, settings.Timeout)
+	if settings.Waits == nil {
+		settings.Waits = new(send.Waits)
+	}
+	raw := wire.NewConn(&timedConn{c, settings.Waits}, settings.Timeout)
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
-	s, err := admit(ctx, raw, settings, me, run, stream)
+	var limited net.Conn = raw
+	if settings.Limit != nil {
+		limited = settings.Limit.Conn(raw, settings.Waits)
+	}
+	s, err := admit(ctx, raw, limited, settings, me, run, stream)
 	if err != nil {
-		c.Close()
+		limited.Close()
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
@@ -155,10 +172,10 @@ func Open(ctx context.Context, settings Settings, me Identity, run *Run, stream 
 	return s, nil
 }
 
-func admit(ctx context.Context, raw *wire.Conn, settings Settings, me Identity, run *Run, stream uint8) (*Session, error) {
+func admit(ctx context.Context, raw *wire.Conn, limited net.Conn, settings Settings, me Identity, run *Run, stream uint8) (*Session, error) {
 	handshake, cancel := context.WithTimeout(ctx, settings.ConnectTimeout)
 	defer cancel()
-	conn, err := v4.Secure(handshake, raw, v4.ClientTLS(me.Key, settings.RequirePQ, settings.Pins...), tls.Client)
+	conn, err := v4.Secure(handshake, limited, v4.ClientTLS(me.Key, settings.RequirePQ, settings.Pins...), tls.Client)
 	if err != nil {
 		var key *v4.ServerKeyError
 		if errors.As(err, &key) {
@@ -187,8 +204,11 @@ func admit(ctx context.Context, raw *wire.Conn, settings Settings, me Identity, 
 	}
 	switch m := message.(type) {
 	case *v4.Welcome:
+		if err := wire.CheckName(m.Name); err != nil {
+			return nil, settings.Lost("being admitted", fmt.Errorf("%w: welcome with a %w", v4.ErrFrame, err))
+		}
 		s := &Session{
-			Welcome: *m, settings: settings, raw: raw, conn: conn, dirty: make(chan struct{}, 1), done: make(chan struct{}),
+			Welcome: *m, settings: settings, raw: raw, limited: limited, conn: conn, dirty: make(chan struct{}, 1), done: make(chan struct{}),
 			handlers: make(map[uint32]func(any)), barriers: make(map[uint32]chan struct{}),
 		}
 		return s, nil
@@ -251,7 +271,7 @@ func (s *Session) fail(err error) {
 	s.over.Do(func() {
 		s.err = err
 		close(s.done)
-		s.raw.Close()
+		s.limited.Close()
 	})
 }
 
@@ -285,6 +305,8 @@ func (s *Session) Send(message any) error {
 }
 
 func (s *Session) write(message any) error {
+	s.settings.Waits.Enter(send.Sending)
+	defer s.settings.Waits.Leave(send.Sending)
 	s.buf = v4.Append(s.buf[:0], message)
 	_, err := s.conn.Write(s.buf)
 	if cap(s.buf) > 1<<17 {
@@ -297,6 +319,8 @@ func (s *Session) write(message any) error {
 // v4.BlockHeadSize bytes for the frame's head.
 func (s *Session) SendBlock(number uint32, off int64, b []byte, n int) error {
 	v4.PutBlockHead(b, v4.CodeBlock, number, off, n)
+	s.settings.Waits.Enter(send.Sending)
+	defer s.settings.Waits.Leave(send.Sending)
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	_, err := s.conn.Write(b[:v4.BlockHeadSize+n])
@@ -433,7 +457,7 @@ func (s *Session) dispatch(message any) error {
 	}
 	s.mu.Lock()
 	handle, known := s.handlers[number]
-	given := number <= s.number
+	given := number > 0 && number <= s.number
 	s.mu.Unlock()
 	if !known && !given {
 		return s.settings.Lost("reading", fmt.Errorf("%w: an answer to request %d, which was never made", v4.ErrFrame, number))

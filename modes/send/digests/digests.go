@@ -16,6 +16,8 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
+
+	"fenc/modes/send"
 )
 
 const (
@@ -48,6 +50,13 @@ type entry struct {
 // TableName implements gorm's schema.Tabler. Another algorithm would be another
 // table.
 func (entry) TableName() string { return "blake3" }
+
+// entryOf is the entry of a file that is worth one, without a digest. Where the
+// system knows of no time of change that programs cannot set, none is.
+func entryOf(info fs.FileInfo) (entry, bool) {
+	s := send.StateOf(info)
+	return entry{Device: s.Device, Inode: s.Inode, Size: s.Size, MTime: s.MTime, CTime: s.CTime}, s.Identified() && s.Size >= MinSize
+}
 
 func (e *entry) key() key { return key{e.Device, e.Inode} }
 
@@ -148,8 +157,8 @@ func open(path string) (*Cache, error) {
 
 // Get returns the digest that the file of this state had.
 func (c *Cache) Get(info fs.FileInfo) (digest [32]byte, ok bool) {
-	want, ok := stateOf(info)
-	if !ok || info.Size() < MinSize {
+	want, ok := entryOf(info)
+	if !ok {
 		return digest, false
 	}
 	c.mu.Lock()
@@ -173,8 +182,8 @@ func (c *Cache) Get(info fs.FileInfo) (digest [32]byte, ok bool) {
 // Put remembers the digest of a file whose reading began at read, unless it was
 // changed so shortly before that a later change could look the same.
 func (c *Cache) Put(info fs.FileInfo, digest [32]byte, read time.Time) {
-	e, ok := stateOf(info)
-	if !ok || info.Size() < MinSize || max(e.MTime, e.CTime) >= read.Add(-settled).UnixNano() {
+	e, ok := entryOf(info)
+	if !ok || max(e.MTime, e.CTime) >= read.Add(-settled).UnixNano() {
 		return
 	}
 	c.mu.Lock()

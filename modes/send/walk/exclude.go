@@ -107,7 +107,7 @@ func (o Options) rules() ([]rule, error) {
 			}
 		}
 		if err := lines.Err(); err != nil {
-			return nil, fmt.Errorf("exclude_from: read %s: %w", path, err)
+			return nil, fmt.Errorf("exclude_from: %w", err)
 		}
 	}
 	for _, line := range o.Exclude {

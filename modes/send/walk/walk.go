@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"fenc/modes/send"
 	"fenc/wire"
@@ -24,8 +26,13 @@ type Options struct {
 	Exclude []string
 	// ExcludeFrom has paths of files of such lines. Exclude wins over them.
 	ExcludeFrom []string
+	// MinSize and MaxSize are the bytes of the shortest and the longest file that is
+	// not left out; a MaxSize of 0 is no bound.
+	MinSize, MaxSize int64
 	// FollowLinks sends what symbolic links lead to; else they are skipped.
 	FollowLinks bool
+	// Prune, unless nil, leaves out the file or folder at a path, without a word.
+	Prune func(path string) bool
 }
 
 // File is a file to send.
@@ -45,10 +52,20 @@ type Visitor interface {
 	Skip(path, why string)
 }
 
+// FolderVisitor is a Visitor that is told of folders, too.
+type FolderVisitor interface {
+	Visitor
+	// Folder is a folder that is listed next. fs.SkipDir leaves it out, another error
+	// ends the walk.
+	Folder(path string) error
+}
+
 // Walker walks roots.
 type Walker struct {
-	rules  []rule
-	follow bool
+	rules            []rule
+	minSize, maxSize int64
+	follow           bool
+	prune            func(path string) bool
 }
 
 // New makes a walker. The error names the file and the line of a pattern that is
@@ -58,7 +75,14 @@ func New(o Options) (*Walker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Walker{rules: rules, follow: o.FollowLinks}, nil
+	w := &Walker{rules: rules, minSize: o.MinSize, maxSize: o.MaxSize, follow: o.FollowLinks, prune: o.Prune}
+	if w.maxSize == 0 {
+		w.maxSize = math.MaxInt64
+	}
+	if w.prune == nil {
+		w.prune = func(string) bool { return false }
+	}
+	return w, nil
 }
 
 // Walk tells v of the file at root or, where root is a folder, of the files below
@@ -79,7 +103,56 @@ func (w *Walker) Walk(ctx context.Context, root, as string, v Visitor) error {
 	if info.IsDir() {
 		return walk.folder(root, name, "", []fs.FileInfo{info})
 	}
+	if why := w.offSize(info); why != "" { // it was named: unlike those of a folder, not in silence
+		v.Skip(root, why)
+		return nil
+	}
 	return walk.file(root, name, info)
+}
+
+// WalkBelow is Walk for what is at the path below the folder root, "/"-separated, as
+// Walk comes by it there: nothing where it is left out, or not there (any more). The
+// root's own path is "". name is what the names of root's files begin with.
+func (w *Walker) WalkBelow(ctx context.Context, root, name, below string, v Visitor) error {
+	info, err := os.Stat(root)
+	if err == nil && !info.IsDir() {
+		err = errors.New("is no folder")
+	}
+	if err != nil {
+		v.Fail(root, send.Plain(err))
+		return nil
+	}
+	k := &walk{walker: w, visitor: v, ctx: ctx}
+	osPath, at, above := root, "", []fs.FileInfo{info}
+	if below == "" {
+		return k.folder(root, name, "", above)
+	}
+	parts := strings.Split(below, "/")
+	for _, part := range parts[:len(parts)-1] {
+		osPath, at = filepath.Join(osPath, part), path.Join(at, part)
+		info, err := os.Lstat(osPath)
+		isLink := err == nil && info.Mode()&fs.ModeSymlink != 0
+		if isLink && w.follow {
+			info, err = os.Stat(osPath)
+		}
+		if err != nil || !info.IsDir() || isLink && isAmong(above, info) || excludes(w.rules, at, true) || w.prune(osPath) {
+			return nil
+		}
+		above = append(above, info)
+	}
+	return k.entry(filepath.Join(osPath, parts[len(parts)-1]), path.Join(name, below), below, above)
+}
+
+// offSize says why a file is left out for its size; empty where it is not.
+func (w *Walker) offSize(info fs.FileInfo) string {
+	switch size := info.Size(); {
+	case !info.Mode().IsRegular():
+	case size < w.minSize:
+		return fmt.Sprintf("has %d bytes, under min_size", size)
+	case size > w.maxSize:
+		return fmt.Sprintf("has %d bytes, over max_size", size)
+	}
+	return ""
 }
 
 // RootName is what the names of root's files begin with; empty for a folder that
@@ -104,6 +177,9 @@ func (k *walk) file(osPath, name string, info fs.FileInfo) error {
 		k.visitor.Skip(osPath, kindOf(info.Mode())+": only files can be sent")
 		return nil
 	}
+	if k.walker.offSize(info) != "" {
+		return nil
+	}
 	if err := wire.CheckPath(name); err != nil {
 		k.visitor.Fail(osPath, err)
 		return nil
@@ -126,6 +202,13 @@ func kindOf(mode fs.FileMode) string {
 // folder walks a folder: name is what its files' names begin with, below its path
 // below the root, above the folders on the way down to it and itself.
 func (k *walk) folder(osPath, name, below string, above []fs.FileInfo) error {
+	if v, tell := k.visitor.(FolderVisitor); tell {
+		if err := v.Folder(osPath); err == fs.SkipDir {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 	entries, err := readNames(osPath)
 	if err != nil {
 		k.visitor.Fail(osPath, err)
@@ -166,7 +249,7 @@ func (k *walk) entry(osPath, name, below string, above []fs.FileInfo) error {
 		return nil
 	}
 	isLink := info.Mode()&fs.ModeSymlink != 0
-	if excludes(k.walker.rules, below, info.IsDir()) {
+	if excludes(k.walker.rules, below, info.IsDir()) || k.walker.prune(osPath) {
 		return nil
 	}
 	if isLink {
@@ -185,9 +268,14 @@ func (k *walk) entry(osPath, name, below string, above []fs.FileInfo) error {
 	if !info.IsDir() {
 		return k.file(osPath, name, info)
 	}
-	if isLink && slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
+	if isLink && isAmong(above, info) {
 		k.visitor.Skip(osPath, "is a link back to a folder that it is in")
 		return nil
 	}
 	return k.folder(osPath, name, below, append(above[:len(above):len(above)], info))
+}
+
+// isAmong reports whether a folder is one of those on the way down to it.
+func isAmong(above []fs.FileInfo, info fs.FileInfo) bool {
+	return slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) })
 }

@@ -1,0 +1,106 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+
+	"fenc/model/postgrestest"
+)
+
+// Where commits wait for a standby, nothing that was answered is lost when it takes
+// over: neither a commit whose wait was cut short, nor what somebody else then finds
+// done, though no standby has it yet.
+func TestNothingIsAnsweredThatTheStandbyLacks(t *testing.T) {
+	t.Parallel()
+	primary := postgrestest.Start(t)
+	database := primary.Database(t)
+	standby := primary.Standby(t)
+	c := open(t, database, Options{})
+	s := c.engine.(*shared)
+	s.patience = 0
+	grace := register(t, c, "grace")
+	names := []string{"before", "cancelled", "a", "b"}
+	ids, err := c.Reserve(len(names))
+	if err != nil {
+		t.Fatal(err)
+	}
+	freeze := func(yes bool) {
+		t.Helper()
+		if err := standby.Freeze(yes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	small := func(name string, digest Hash) error {
+		out, err := c.CommitSmall([]SmallFile{{Client: grace.ID, Name: name, Size: 1, Digest: digest, Object: ids[slices.Index(names, name)]}}, nil, Bounds{})
+		if err != nil {
+			return err
+		}
+		return out[0].Err
+	}
+	same := func(name string, digest Hash) error {
+		f, ok, err := c.File(grace.ID, name)
+		if err != nil || !ok {
+			return fmt.Errorf("it is not seen: %w", err)
+		}
+		_, err = c.Retime(grace.ID, name, 1, digest, f.ModTime, f.Mode)
+		return err
+	}
+	if err := small("before", Hash{1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := same("before", Hash{1}); err != nil {
+		t.Fatal(err)
+	}
+
+	freeze(true)
+	cancelled := make(chan struct{})
+	go func() {
+		defer close(cancelled)
+		primary.Exec(t, `DO $$ BEGIN
+			FOR i IN 1 .. 1000 LOOP
+				EXIT WHEN (SELECT COUNT(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep') > 0;
+				PERFORM pg_sleep(0.02), pg_stat_clear_snapshot();
+			END LOOP;
+		END $$`)
+	}()
+	if err := small("cancelled", Hash{4}); !errors.Is(err, errCutShort) {
+		t.Errorf("a commit whose wait for the standby an operator has cancelled: got %v, want errCutShort", err)
+	}
+	<-cancelled
+	for _, try := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a commit", func() error { return small("a", Hash{2}) }},
+		{"what stands there, offered", func() error { return same("a", Hash{2}) }},
+		{"what stands there, sent again", func() error { return small("a", Hash{2}) }},
+	} {
+		if err := try.do(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s while the standby hears of nothing: got %v, want ErrUnavailable", try.what, err)
+		}
+	}
+	freeze(false)
+	if err := errors.Join(small("a", Hash{2}), same("a", Hash{2}), same("cancelled", Hash{4}), small("b", Hash{3})); err != nil {
+		t.Error(err)
+	}
+
+	if err := primary.Stop(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := standby.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := Open(standby.Address("test1"), Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	for _, name := range names {
+		if f, ok, err := after.File(grace.ID, name); err != nil || !ok {
+			t.Errorf("%s at the standby: got %+v, %t, %v, want it there", name, f, ok, err)
+		}
+	}
+}

@@ -1,0 +1,60 @@
+package modes
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"fenc/config"
+	"fenc/model"
+	"fenc/model/storage"
+	"fenc/modes/archive"
+)
+
+// refuseLost refuses to begin an empty catalogue over a storage that has clients or
+// their content: the catalogue is lost, or another one than the storage's is named.
+// Its files would be unknown, the list of clients that fenc check --rebuild needs
+// would be written over, and newcomers would get the names of those before them.
+func refuseLost(settings config.Server, store *storage.Folder) error {
+	there, err := hasCatalogue(settings)
+	if err != nil {
+		return explainDatabase(err, settings.Database)
+	}
+	if there {
+		return nil
+	}
+	used, err := archive.Used(store)
+	if err != nil || !used {
+		return err
+	}
+	return &usageError{fmt.Errorf("there is no database at %s, and the storage has what clients sent: name its database with --database, restore it from a backup, or make it anew with fenc check --rebuild; to begin with nothing, name another storage", model.DatabaseName(settings.Database))}
+}
+
+// hasCatalogue reports whether there is a catalogue, or something else, where the
+// server's is to be.
+func hasCatalogue(settings config.Server) (bool, error) {
+	if !settings.InPostgres() {
+		return hasContent(settings.Database)
+	}
+	catalogue, err := openCatalogue(settings, model.Options{ReadOnly: true})
+	if errors.Is(err, model.ErrNoCatalogue) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, catalogue.Close()
+}
+
+// hasContent reports whether there is anything at path but an empty file.
+func hasContent(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("database: %w", err)
+	}
+	return info.Size() > 0, nil
+}

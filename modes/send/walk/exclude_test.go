@@ -1,0 +1,23 @@
+package walk
+
+import (
+	"testing"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// A line that is taken for a pattern is one wherever it is used.
+func FuzzRule(f *testing.F) {
+	for _, line := range []string{"*.o", "!keep.o", "/build/", "**/a/**", `a\ `, "[a-z]*", "{a,b}", "# comment", "\\"} {
+		f.Add(line, "a/b.o")
+	}
+	f.Fuzz(func(t *testing.T, line, path string) {
+		r, ok, err := parseRule(line)
+		if err != nil || !ok {
+			return
+		}
+		if _, err := doublestar.Match(r.pattern, path); err != nil {
+			t.Fatalf("%q became %q: %v", line, r.pattern, err)
+		}
+	})
+}

@@ -1,0 +1,263 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"fenc/modes/progress/screentest"
+)
+
+// watched is a fenc on a terminal, with a client that its server knows and a way
+// there that can be held up.
+type watched struct {
+	t      *testing.T
+	dir    string // of the client
+	server *child
+	way    *relay
+	screen *screentest.Screen
+	fenc   *exec.Cmd
+	ended  chan struct{}
+	open   chan struct{} // ends what holds the way up
+}
+
+func newWatched(t *testing.T) *watched {
+	t.Helper()
+	w := &watched{t: t, dir: t.TempDir(), way: newRelay(t)}
+	w.server = start(t, t.TempDir(), []string{"FENC_REGISTRATION=open"}, "serve", "--listen", "127.0.0.1:0")
+	address := w.server.address(t)
+	w.way.server.Store(&address)
+	write(t, filepath.Join(w.dir, "transfer.toml"), fmt.Sprintf("server = %q\nname = \"grace\"\n", w.way.Addr()))
+	start(t, w.dir, nil, "send", "--accept-new", write(t, filepath.Join(w.dir, "first"), "")).result(t).want(t, 0)
+	return w
+}
+
+// file makes a file of so many MiB.
+func (w *watched) file(name string, size int) {
+	w.t.Helper()
+	write(w.t, filepath.Join(w.dir, name), string(bytes.Repeat([]byte("0123456789abcdef"), size<<16)))
+}
+
+// holdUp has the way let so many MiB more pass, and nothing behind them until
+// release.
+func (w *watched) holdUp(size int64) {
+	open := make(chan struct{})
+	w.open = open
+	w.way.after(size<<20, func() { <-open })
+}
+
+func (w *watched) release() {
+	if w.open != nil {
+		close(w.open)
+		w.open = nil
+	}
+}
+
+// run runs fenc on a terminal.
+func (w *watched) run(columns, rows int, args ...string) {
+	w.t.Helper()
+	path, err := binary()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.screen = screentest.New(w.t, columns, rows)
+	w.fenc, w.ended = exec.Command(path, args...), make(chan struct{})
+	w.fenc.Dir, w.fenc.Stdin, w.fenc.Stdout, w.fenc.Stderr = w.dir, w.screen.TTY, w.screen.TTY, w.screen.TTY
+	w.fenc.Env = []string{"HOME=" + w.dir, "XDG_CONFIG_HOME=" + filepath.Join(w.dir, "config"), "TERM=xterm", "TMPDIR=" + w.t.TempDir()}
+	w.fenc.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := w.fenc.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	go func() {
+		w.fenc.Wait()
+		close(w.ended)
+	}()
+	w.t.Cleanup(func() {
+		w.release()
+		w.fenc.Process.Kill()
+		<-w.ended
+	})
+}
+
+// wantEnd waits for the end and checks the status.
+func (w *watched) wantEnd(status int) {
+	w.t.Helper()
+	select {
+	case <-w.ended:
+	case <-time.After(patience):
+		w.t.Fatalf("fenc does not end; the screen:\n%s", w.screen.Text())
+	}
+	if got := w.fenc.ProcessState.ExitCode(); got != status {
+		w.t.Errorf("exit status: got %d, want %d; the screen:\n%s", got, status, w.screen.Text())
+	}
+}
+
+// On a terminal a server that nobody has confirmed is asked about, unless nothing may
+// be asked.
+func TestUnknownServerOnATerminal(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
+	unknown := fmt.Sprintf("server = %q\nname = \"grace\"\n", w.way.Addr())
+	write(t, filepath.Join(w.dir, "transfer.toml"), unknown)
+	w.run(200, 24, "send", "--no-input", "first")
+	w.wantEnd(2)
+	if text := w.screen.Text(); strings.Contains(text, "[yes/no]") || !strings.Contains(text, "--accept-new") {
+		t.Errorf("with --no-input, the screen:\n%s", text)
+	}
+	w.run(200, 24, "send", "first")
+	w.screen.Await(`Is it this one\? \[yes/no\]`, w.ended)
+	if _, err := w.screen.PTY.WriteString("yes\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.wantEnd(0)
+}
+
+// A transfer as it is seen: what is held, a cut, going on there, and verified only at
+// the end.
+func TestScreenOfASendThatIsCut(t *testing.T) {
+	t.Parallel()
+	for _, columns := range []int{80, 30} {
+		t.Run(fmt.Sprint(columns), func(t *testing.T) {
+			t.Parallel()
+			w := newWatched(t)
+			w.file("big", 10)
+			w.holdUp(6)
+			w.run(columns, 24, "send", "big")
+			text := w.screen.Await(`^big .*[56]0%`, w.ended)
+			bar, row := columns >= 50, strings.SplitN(text, "\n", 2)[0]
+			if strings.Contains(row, "[####") != bar {
+				t.Errorf("got the row %q, want a bar: %t", row, bar)
+			}
+			w.screen.Await(`^held [56]\.0 MiB of 10 MiB`, w.ended)
+
+			held := w.open
+			w.holdUp(1)
+			w.way.cut()
+			close(held)
+			w.screen.Await(`trying\s+again in`, w.ended)
+			if bar {
+				w.screen.Await(`^big .*[56]0%  resuming at [56]0%`, w.ended)
+			}
+			w.release()
+			w.wantEnd(0)
+			text = w.screen.Await(`^big  .*verified`, w.ended)
+			if strings.Contains(text, "held ") || strings.Contains(text, "%") {
+				t.Errorf("at the end:\n%s\nwant no bars", text)
+			}
+			if seen := w.screen.Percents("big"); seen[len(seen)-1] == 100 {
+				t.Errorf("percentages: got %v, want 100 to be said by verified alone", seen)
+			}
+		})
+	}
+}
+
+func TestInterruptSaysWhatTheServerHolds(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
+	w.file("big", 10)
+	w.holdUp(6)
+	w.run(80, 24, "send", "big")
+	w.screen.Await(`^big .*[56]0%`, w.ended)
+	w.screen.PTY.Write([]byte("\x03"))
+	w.wantEnd(130)
+	w.screen.Await(`^fenc: send: interrupted: 0 files verified; the server holds [56]0 % of big: send`, w.ended)
+	w.release()
+	w.run(80, 24, "send", "big")
+	w.wantEnd(0)
+	w.screen.Await(`^big  10 MiB .*verified$`, w.ended)
+}
+
+// A fenc that cannot end, because its terminal takes no more, ends by a second
+// interrupt.
+func TestSecondInterruptAborts(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
+	w.file("big", 10)
+	w.holdUp(6)
+	w.run(80, 24, "send", "big")
+	w.screen.Await(`^big .*[56]0%`, w.ended)
+	w.screen.Stall()
+	var wrote atomic.Int64
+	filling := make(chan struct{})
+	go func() {
+		defer close(filling)
+		for range 1 << 10 { // a terminal that is not read has room for far less
+			w.screen.TTY.Write([]byte(strings.Repeat("x", 79) + "\n"))
+			wrote.Add(1)
+		}
+	}()
+	defer func() {
+		w.screen.Resume()
+		<-filling
+	}()
+	for before := int64(-1); wrote.Load() != before; time.Sleep(500 * time.Millisecond) { // until nothing more finds room
+		before = wrote.Load()
+	}
+	late := time.After(patience)
+	for again := time.NewTicker(100 * time.Millisecond); ; {
+		w.fenc.Process.Signal(syscall.SIGINT)
+		select {
+		case <-again.C:
+			continue
+		case <-w.ended:
+		case <-late:
+			t.Fatal("fenc does not end")
+		}
+		break
+	}
+	if status := w.fenc.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGINT {
+		t.Errorf("got %v, want ended by the signal", w.fenc.ProcessState)
+	}
+}
+
+func TestScreenOfAGet(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
+	w.file("big", 10)
+	start(t, w.dir, nil, "send", "big").result(t).want(t, 0)
+	os.Remove(filepath.Join(w.dir, "big"))
+	w.way.cutBack(4 << 20)
+	w.run(80, 24, "get", "--explain", "big")
+	w.wantEnd(0)
+	w.screen.Await(`lost while reading`, nil)
+	w.screen.Await(`^big  10 MiB .*verified$`, nil)
+	w.screen.Await(`held it back: of \d+\.\d s,`, nil)
+	w.screen.Await(`pauses before`, nil)
+}
+
+// An error in the middle of a run is told above the bars, and the others go on.
+func TestScreenWithAnErrorInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
+	w.file("big", 10)
+	if err := os.Mkdir(filepath.Join(w.dir, "folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(w.dir, "folder", "socket"))
+	if err != nil {
+		t.Skip(err)
+	}
+	defer l.Close()
+	w.holdUp(6)
+	w.run(80, 24, "send", "folder", "gone", "big", "first")
+	w.screen.Await(`^gone  not verified: no such file or directory$`, w.ended)
+	w.screen.Await(`^fenc: folder/socket skipped: is a socket`, w.ended)
+	w.screen.Await(`^big .*[56]0%`, w.ended)
+	w.screen.Await(`^total .*\d%`, w.ended)
+	w.screen.Await(`1/2 files  1 failed`, w.ended)
+	w.release()
+	w.wantEnd(1)
+	w.screen.Await(`^first  0 B .*unchanged$`, w.ended)
+	w.screen.Await(`^fenc: 2 files verified \(1 unchanged\), 1 not; 10 MiB in`, w.ended)
+	w.screen.Await(`^fenc: send: 1 of 3 files not verified$`, w.ended)
+}
