@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -32,6 +33,7 @@ var (
 	powerScripts  = flag.Int("power.scripts", 0, "scripts whose every prefix the power is cut after; 0: 4, with -short 1")
 	powerVariants = flag.Int("power.variants", 2, "states to look at of each prefix, at most")
 	powerEvery    = flag.Int("power.every", 40, "of so many states look at one, by chance; 1 is all")
+	powerAgain    = flag.Int("power.again", 0, "the same for states of the starts that follow; 0: as -power.every")
 	powerHarmless = flag.Bool("power.harmless", false, "leave out those syncs as well that are thought to be harmless in a power cut, and want nothing broken")
 	powerSeed     = flag.Uint64("power.seed", 1, "seed of the first script; the next ones follow")
 )
@@ -644,12 +646,12 @@ func (r *running) judgeStorage(disk *storagetest.Disk) error {
 func TestPowerCutAfterEveryChange(t *testing.T) {
 	t.Parallel()
 	scratch := scratchDir(t)
-	p := plan{variants: *powerVariants, every: *powerEvery, later: *powerEvery}
+	p := plan{variants: *powerVariants, every: *powerEvery, again: cmp.Or(*powerAgain, *powerEvery), later: *powerEvery}
 	scripts := need.Rounds(*powerScripts, 4, 1)
 	for i := range scripts {
 		seed := *powerSeed + uint64(i)
 		if err := p.run(scratch, seed); err != nil {
-			t.Fatalf("seed %d (-power.scripts=1 -power.seed=%[1]d -power.variants=%d -power.every=%d): %v", seed, *powerVariants, *powerEvery, err)
+			t.Fatalf("seed %d (-power.scripts=1 -power.seed=%[1]d -power.variants=%d -power.every=%d -power.again=%d): %v", seed, *powerVariants, *powerEvery, *powerAgain, err)
 		}
 		if p.count > 10_000 {
 			t.Logf("%d scripts so far, %d different states", i+1, p.count)
@@ -662,7 +664,8 @@ func TestPowerCutAfterEveryChange(t *testing.T) {
 type plan struct {
 	variants int // states of each prefix, at most
 	every    int // of so many states one is looked at
-	later    int // the same for the second script
+	again    int // the same for the starts that follow
+	later    int // and for the second script
 	skip     func(site string) bool
 	count    int // different states so far
 }
@@ -686,11 +689,14 @@ func (p *plan) run(scratch func() string, seed uint64) error {
 	}); err != nil {
 		return err
 	}
+	starts := *p
+	starts.every = p.again
 	for i, m := range left {
-		if err := p.cut(scratch, m, seed, 0, nil); err != nil {
+		if err := starts.cut(scratch, m, seed, 0, nil); err != nil {
 			return fmt.Errorf("second cut, start %d: %w", i, err)
 		}
 	}
+	p.count = starts.count
 	if len(left) == 0 {
 		return nil
 	}
@@ -774,7 +780,7 @@ func TestEverySyncIsNeeded(t *testing.T) {
 	}
 	scratch := scratchDir(t)
 	sites := slices.Clone(syncs)
-	all := plan{variants: 1, every: 60, later: 60, skip: func(site string) bool {
+	all := plan{variants: 1, every: 60, again: 60, later: 60, skip: func(site string) bool {
 		if !slices.Contains(sites, site) {
 			sites = append(sites, site)
 		}
@@ -793,12 +799,12 @@ func TestEverySyncIsNeeded(t *testing.T) {
 			continue
 		}
 		var err error
-		but := plan{variants: 1, every: 1, later: 1, skip: func(s string) bool { return s == site }}
+		but := plan{variants: 1, every: 1, again: 1, later: 1, skip: func(s string) bool { return s == site }}
 		var seed uint64
 		if soon, ok := noticedSoonest[site]; ok {
 			seed = soon.seed
 			likely := but
-			likely.every = soon.every
+			likely.every, likely.again = soon.every, soon.every
 			err = likely.run(scratch, seed)
 			but.count = likely.count
 		}
