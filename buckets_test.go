@@ -26,6 +26,22 @@ func inBuckets(t *testing.T, store *s3test.Server, settings, endpoint string) (e
 	return []string{"AWS_ACCESS_KEY_ID=" + s3test.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3test.SecretKey}
 }
 
+// A server whose store is not there says so at once, and begins when the store does.
+func TestServerWaitsForItsStore(t *testing.T) {
+	t.Parallel()
+	store := s3test.Start(t)
+	dir := t.TempDir()
+	settings := filepath.Join(dir, "server.toml")
+	env := inBuckets(t, store, settings, store.Endpoint)
+	store.Kill()
+	server := start(t, dir, env, "serve", "--config", settings)
+	server.log.await(t, `level=WARN msg="the S3 store cannot be used yet.* error=.*refused`, server.ended)
+	if err := store.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	server.address(t)
+}
+
 // A server with SQLite and buckets takes files by both protocols, gives them back,
 // and goes on where another process was killed.
 func TestServerInBuckets(t *testing.T) {

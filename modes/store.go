@@ -41,6 +41,9 @@ func openBuckets(ctx context.Context, settings config.Server, noted *tokens, log
 	if err != nil {
 		return nil, &usageError{err}
 	}
+	if err := store.Reach(); err != nil {
+		log.Warn("the S3 store cannot be used yet: what may pass is tried again for a minute or two", "error", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, checkFor)
 	defer cancel()
 	if err := store.Check(ctx); err != nil {
