@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -40,6 +41,72 @@ func TestServerWaitsForItsStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.address(t)
+}
+
+// What becomes of a file that is being read: a store that refuses for a moment is asked
+// again, and a version that was replaced and cleared away is not called damaged.
+func TestReadingWhatChangesMeanwhile(t *testing.T) {
+	t.Parallel()
+	store := s3test.Start(t)
+	way := s3test.Between(t, store)
+	dir, home := t.TempDir(), t.TempDir()
+	env := inBuckets(t, store, filepath.Join(dir, "server.toml"), way.Endpoint)
+	addr := start(t, dir, env, "serve", "--config", "server.toml").address(t)
+	client := func(args ...string) *child { return start(t, home, nil, args...) }
+	big := make([]byte, 20<<20)
+	for _, name := range []string{"refused", "replaced"} {
+		rand.Read(big)
+		write(t, filepath.Join(home, name), string(big))
+	}
+	client("send", "--server", addr, "--accept-new", "--name", "grace", "refused", "replaced").result(t).want(t, 0)
+
+	// cut has the first request for an object end in the middle, and then does others.
+	cut := func(others func(w http.ResponseWriter)) {
+		var asked atomic.Int64
+		way.Set(func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+			switch {
+			case r.Method != http.MethodGet || r.URL.RawQuery != "":
+				pass.ServeHTTP(w, r)
+			case asked.Add(1) == 1:
+				pass.ServeHTTP(&cutShort{w, 2 << 20}, r)
+			default:
+				others(w)
+			}
+		})
+	}
+	cut(func(w http.ResponseWriter) {
+		way.Set(nil)
+		s3test.Answer(w, 403, "AccessDenied")
+	})
+	client("get", "--server", addr, "--dir", "back", "refused").result(t).want(t, 0, "verified")
+
+	reached, replaced := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	cut(func(w http.ResponseWriter) {
+		once.Do(func() { close(reached) })
+		<-replaced
+		s3test.Answer(w, 404, "NoSuchKey")
+	})
+	reading := client("get", "--server", addr, "--dir", "back", "replaced")
+	<-reached
+	rand.Read(big)
+	write(t, filepath.Join(home, "replaced"), string(big))
+	client("send", "--server", addr, "replaced").result(t).want(t, 0)
+	close(replaced)
+	reading.result(t).want(t, 3, `another version of "replaced" stands there now`)
+}
+
+// cutShort ends a connection after so many bytes.
+type cutShort struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cutShort) Write(p []byte) (int, error) {
+	if c.left -= len(p); c.left < 0 {
+		s3test.Cut(c)
+	}
+	return c.ResponseWriter.Write(p)
 }
 
 // A server with SQLite and buckets takes files by both protocols, gives them back,

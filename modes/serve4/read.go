@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"fenc/model"
 	"fenc/model/storage"
@@ -120,12 +121,7 @@ func (k *Session) takeFetch(m v4.Fetch) error {
 func (k *Session) fetch(m v4.Fetch, file model.File, r *request) {
 	content, err := k.server.archive.OpenFile(file)
 	if err != nil {
-		if errors.Is(err, storage.ErrGone) {
-			k.refuse(m.Number, v4.ReasonDamaged, errors.New("the stored content is lost; ask the server's operator"))
-			return
-		}
-		k.refuse(m.Number, v4.ReasonFault, errors.New("the stored content cannot be read for now"))
-		k.log.Error("file cannot be read", "file", wire.Printable(m.Path), "error", err)
+		k.cannotRead(m, file, err)
 		return
 	}
 	defer content.Close()
@@ -134,8 +130,7 @@ func (k *Session) fetch(m v4.Fetch, file model.File, r *request) {
 		frame, err := k.readData(content, m.Number, off, int(min(v4.MaxBlock, file.Size-off)))
 		if err != nil {
 			if k.ctx.Err() == nil {
-				k.log.Error("file cannot be read", "file", wire.Printable(m.Path), "error", err)
-				k.refuse(m.Number, v4.ReasonDamaged, errors.New("the stored content cannot be read to its end"))
+				k.cannotRead(m, file, err)
 			}
 			return
 		}
@@ -154,6 +149,23 @@ func (k *Session) fetch(m v4.Fetch, file model.File, r *request) {
 	if k.settle(m.Number, func() { k.reply(&v4.DataEnd{Number: m.Number}) }) { // after its data
 		k.end(errStopping)
 	}
+}
+
+// cannotRead refuses what could not be read, or not to its end.
+func (k *Session) cannotRead(m v4.Fetch, file model.File, err error) {
+	gone := errors.Is(err, storage.ErrGone)
+	if gone {
+		if now, ok, err := k.server.archive.Catalogue.File(k.client.ID, m.Path); err == nil && (!ok || now.Object != file.Object) {
+			k.refuse(m.Number, v4.ReasonNotFound, fmt.Errorf("another version of %q stands there now", m.Path))
+			return
+		}
+	}
+	k.log.Error("file cannot be read", "file", wire.Printable(m.Path), "error", err)
+	if gone || errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO) {
+		k.refuse(m.Number, v4.ReasonDamaged, errors.New("the stored content is lost or damaged; ask the server's operator"))
+		return
+	}
+	k.refuse(m.Number, v4.ReasonFault, errors.New("the stored content cannot be read for now"))
 }
 
 // dataFrame is a 2115 with its content in a block.
