@@ -6,6 +6,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"fenc/model/postgrestest"
 )
@@ -23,7 +24,7 @@ func TestNothingIsAnsweredThatTheStandbyLacks(t *testing.T) {
 	s.patience = 0
 	grace := register(t, c, "grace")
 	names := []string{"before", "cancelled", "a", "b"}
-	ids, err := c.Reserve(len(names))
+	ids, err := c.Reserve(len(names) + 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +71,11 @@ func TestNothingIsAnsweredThatTheStandbyLacks(t *testing.T) {
 		t.Errorf("a commit whose wait for the standby an operator has cancelled: got %v, want errCutShort", err)
 	}
 	<-cancelled
+	listed := make(chan error)
+	go func() {
+		_, err := c.GarbageBefore(time.Now().Add(time.Hour), 10)
+		listed <- err
+	}()
 	for _, try := range []struct {
 		what string
 		do   func() error
@@ -82,9 +88,16 @@ func TestNothingIsAnsweredThatTheStandbyLacks(t *testing.T) {
 			t.Errorf("%s while the standby hears of nothing: got %v, want ErrUnavailable", try.what, err)
 		}
 	}
+	if err := <-listed; !errors.Is(err, ErrUnavailable) {
+		t.Errorf("what may be removed, while the standby hears of nothing: got %v, want ErrUnavailable", err)
+	}
 	freeze(false)
 	if err := errors.Join(small("a", Hash{2}), same("a", Hash{2}), same("cancelled", Hash{4}), small("b", Hash{3})); err != nil {
 		t.Error(err)
+	}
+
+	if objects, err := c.GarbageBefore(time.Now().Add(time.Hour), 10); err != nil || len(objects) != 1 {
+		t.Errorf("what may be removed: got %v, %v, want the id that nothing was put under", objects, err)
 	}
 
 	if err := primary.Stop(syscall.SIGKILL); err != nil {

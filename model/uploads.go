@@ -359,13 +359,21 @@ func (c *Catalogue) Lost(f File) error {
 	return nil
 }
 
-// GarbageBefore lists objects that turned to garbage before t, at most limit.
+// GarbageBefore lists objects that turned to garbage before t, at most limit. A database
+// whose place its standby has taken lists none: what was reserved there may be a file's
+// by now.
 func (c *Catalogue) GarbageBefore(t time.Time, limit int) ([]ID, error) {
 	var objects []ID
 	err := c.read(func(db *gorm.DB) error {
 		return db.Model(&Garbage{}).Where("since < ?", Time{t}).Order("since").Limit(limit).Pluck("object", &objects).Error
 	})
-	return objects, err
+	if err == nil && len(objects) > 0 {
+		err = c.engine.confirm()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return objects, nil
 }
 
 // Removed forgets garbage that has been removed from the storage.
