@@ -46,6 +46,7 @@ type Archive struct {
 	liveMu sync.Mutex
 	live   map[model.ID]*Upload // that a session has open
 	proven map[model.ID]bool    // open uploads whose chunks this process has written or looked at
+	stuck  map[model.ID]bool    // sealed uploads for whose end the catalogue was not there; nil where any process adopts them
 
 	rosterMu sync.Mutex
 	roster   []byte // list of clients that the storage has
@@ -74,6 +75,9 @@ func OpenGated(c *model.Catalogue, s storage.Store, log *slog.Logger, ask Gate, 
 		live: make(map[model.ID]*Upload), proven: make(map[model.ID]bool), reaching: make(chan struct{}, 1), small: newSmallFiles(), unpack: newUnpacker(),
 	}
 	a.folder, _ = s.(*storage.Folder)
+	if !a.limits.Marks {
+		a.stuck = make(map[model.ID]bool)
+	}
 	a.policy.Store(new(Policy))
 	var err error
 	if a.newest, err = c.LastChange(); err == nil {
@@ -204,7 +208,10 @@ func (a *Archive) drop(id model.ID, l lease) error {
 	if a.limits.Marks {
 		return a.Catalogue.Unseal(id, l.epoch)
 	}
-	return errors.Join(a.store.Remove(id.String()), a.Catalogue.Unseal(id, l.epoch))
+	removed := a.store.Remove(id.String())
+	err := a.Catalogue.Unseal(id, l.epoch)
+	a.noteStuck(id, err)
+	return errors.Join(removed, err)
 }
 
 // mayPass reports whether what keeps a sealed upload from becoming an object says
@@ -219,19 +226,31 @@ func (a *Archive) commit(u model.Upload, tree *model.Tree, l lease) (model.File,
 	return a.commitBy(a.Catalogue.Commit, u, tree, l)
 }
 
-func (a *Archive) commitBy(commit func(model.ID, *model.Tree, int64) (model.File, error), u model.Upload, tree *model.Tree, l lease) (model.File, error) {
+func (a *Archive) commitBy(commit func(model.ID, *model.Tree, int64) (model.File, error), u model.Upload, tree *model.Tree, l lease) (file model.File, err error) {
+	defer func() { a.noteStuck(u.ID, err) }()
 	expected, err := a.labelUpload(u)
 	if err != nil {
 		return model.File{}, err
 	}
 	a.beginCommit(u.ID)
-	file, err := commit(u.ID, tree, l.epoch)
+	file, err = commit(u.ID, tree, l.epoch)
 	if err == nil {
 		a.relabel(file, expected)
 		a.show(file)
 	}
 	a.endCommit(u.ID, file.Change)
 	return file, err
+}
+
+// noteStuck notes whether the catalogue was there for the end of a sealed upload.
+func (a *Archive) noteStuck(id model.ID, err error) {
+	a.liveMu.Lock()
+	defer a.liveMu.Unlock()
+	if errors.Is(err, model.ErrUnavailable) && a.stuck != nil {
+		a.stuck[id] = true
+	} else {
+		delete(a.stuck, id)
+	}
 }
 
 // Close unpacks what is packed, notes the clients in the storage, records that storage and catalogue agree, and

@@ -62,7 +62,12 @@ func (j *journal) String() string {
 func newSite(t testing.TB) *site {
 	t.Helper()
 	dir := t.TempDir()
-	s := &site{dir: filepath.Join(dir, "files"), db: postgrestest.Catalogue(t, dir)}
+	return newSiteIn(t, dir, postgrestest.Catalogue(t, dir))
+}
+
+func newSiteIn(t testing.TB, dir, database string) *site {
+	t.Helper()
+	s := &site{dir: filepath.Join(dir, "files"), db: database}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

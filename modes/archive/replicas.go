@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -91,9 +92,6 @@ func (l lease) end() {
 // runAdopt adopts from time to time until ctx ends. It may take long, and nothing else
 // waits for it.
 func (a *Archive) runAdopt(ctx context.Context) {
-	if !a.limits.Marks {
-		return
-	}
 	tick := time.NewTicker(orphansEvery)
 	defer tick.Stop()
 	for {
@@ -108,10 +106,39 @@ func (a *Archive) runAdopt(ctx context.Context) {
 	}
 }
 
+// sealed lists sealed uploads that no process completes.
+func (a *Archive) sealed() (sealed []model.Upload, err error) {
+	if a.limits.Marks {
+		return a.Catalogue.SealingUnleased(garbageAtOnce)
+	}
+	a.liveMu.Lock()
+	stuck := slices.Collect(maps.Keys(a.stuck))
+	a.liveMu.Unlock()
+	for _, id := range stuck {
+		u, ok, err := a.Catalogue.Upload(id)
+		if err != nil {
+			return nil, err
+		}
+		if ok && u.State == model.UploadSealing {
+			owner, _, err := a.Catalogue.Client(u.ClientID)
+			if err != nil {
+				return nil, err
+			}
+			u.Client = &owner
+			sealed = append(sealed, u)
+			continue
+		}
+		a.liveMu.Lock()
+		delete(a.stuck, id)
+		a.liveMu.Unlock()
+	}
+	return sealed, nil
+}
+
 // adopt completes sealed uploads that no process has, and forgets those of protocol 3
 // that have been open for too long.
 func (a *Archive) adopt(ctx context.Context) error {
-	sealed, err := a.Catalogue.SealingUnleased(garbageAtOnce)
+	sealed, err := a.sealed()
 	if err != nil {
 		return err
 	}
@@ -120,6 +147,9 @@ func (a *Archive) adopt(ctx context.Context) error {
 		if err := a.complete(ctx, u); err != nil {
 			errs = append(errs, fmt.Errorf("complete %q of client %q: %w", u.FileName, u.Client.Name, err))
 		}
+	}
+	if !a.limits.Marks {
+		return errors.Join(errs...) // an open upload is this process's
 	}
 	streams, err := a.Catalogue.OpenStreams(a.now().Add(-streamsLast), garbageAtOnce)
 	errs = append(errs, err)
