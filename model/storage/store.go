@@ -54,6 +54,20 @@ type Store interface {
 	Close() error
 }
 
+type senderKey struct{}
+
+// For returns a context for the uploads of a sender: where a store has less room than
+// all want, none gets it at the cost of all others.
+func For(ctx context.Context, sender string) context.Context {
+	return context.WithValue(ctx, senderKey{}, sender)
+}
+
+// Sender returns the sender of For, empty without one.
+func Sender(ctx context.Context) string {
+	sender, _ := ctx.Value(senderKey{}).(string)
+	return sender
+}
+
 // Limits are what a store asks of uploads.
 type Limits struct {
 	MinChunk  int64 // bytes of the smallest chunk, a power of two; a file's only or last one may be shorter
@@ -78,7 +92,8 @@ type Partial interface {
 	WriteStream(ctx context.Context, r io.Reader, limit int64) (int64, error)
 	// WriteBlock writes the first n bytes of a block at off. The blocks of a chunk come
 	// in order, its first at the chunk's beginning, which starts the chunk afresh;
-	// those of different chunks come in any order, and at once. It may wait for room.
+	// those of different chunks come in any order, and at once. It may wait for room,
+	// of which the sender's other uploads take some as well (For).
 	WriteBlock(b *Block, n int, off int64) error
 	// Forget drops what was written of a chunk that is not whole.
 	Forget(chunk int)

@@ -124,7 +124,7 @@ func (a *Archive) Receive(ctx context.Context, u model.Upload) (*Incoming, error
 	if err != nil {
 		return nil, err
 	}
-	part, err := a.store.Begin(ctx, upload.ID.String(), u.Size)
+	part, err := a.store.Begin(storage.For(ctx, u.ClientID.String()), upload.ID.String(), u.Size)
 	if err != nil {
 		return nil, errors.Join(err, a.forget(upload.ID))
 	}

@@ -302,7 +302,7 @@ func (a *Archive) reopen(ctx context.Context, row model.Upload, owner Owner, w W
 		}
 		row.Token = now.Token // the first chunk may have come since row was read
 	}
-	part, err := a.store.ResumeBlocks(ctx, row.ID.String(), row.Token, row.Size, row.ChunkSize)
+	part, err := a.store.ResumeBlocks(storage.For(ctx, row.ClientID.String()), row.ID.String(), row.Token, row.Size, row.ChunkSize)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -145,7 +145,7 @@ func (a *Archive) Offer(ctx context.Context, row model.Upload, bounds model.Boun
 	if err != nil {
 		return Offered{}, err
 	}
-	part, err := a.store.BeginBlocks(ctx, row.ID.String(), row.Size, row.ChunkSize)
+	part, err := a.store.BeginBlocks(storage.For(ctx, row.ClientID.String()), row.ID.String(), row.Size, row.ChunkSize)
 	if err != nil {
 		return Offered{}, errors.Join(err, a.forget(row.ID))
 	}

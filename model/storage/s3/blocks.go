@@ -187,7 +187,7 @@ func (p *partial) room(ctx context.Context, size int64) (*buffer, error) {
 	})
 	close(looked)
 	defer look.Stop()
-	b, err := all.take(wait, size)
+	b, err := all.take(wait, p.sender, size)
 	switch {
 	case err == nil:
 		return b, nil

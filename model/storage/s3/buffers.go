@@ -8,12 +8,11 @@ import (
 	"io"
 	"math/bits"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"fenc/model/storage"
 )
@@ -26,26 +25,96 @@ const (
 // buffers bounds what is held of parts: each must be there whole until the store has
 // taken it, since it may have to be sent again.
 type buffers struct {
-	room    *semaphore.Weighted // buffers, whatever their size
-	moved   atomic.Int64        // when a part last got on, by a block that came or bytes that went; nanoseconds since 1970
-	dir     string              // of what is not in memory
+	moved   atomic.Int64 // when a part last got on, by a block that came or bytes that went; nanoseconds since 1970
+	dir     string       // of what is not in memory
 	classes [largestClass - smallestClass + 1]sync.Pool
+
+	mu      sync.Mutex
+	room    int            // buffers that nobody has, whatever their size
+	held    map[string]int // buffers by sender
+	waiting []*waiter      // in turn
+}
+
+// waiter is who waits for a buffer.
+type waiter struct {
+	sender string
+	got    chan struct{} // closed when the buffer is theirs
 }
 
 func newBuffers(n int, dir string) *buffers {
-	return &buffers{room: semaphore.NewWeighted(int64(n)), dir: dir}
+	return &buffers{room: n, dir: dir, held: make(map[string]int)}
 }
 
-// take waits for room, in turn, until ctx ends.
-func (bs *buffers) take(ctx context.Context, size int64) (*buffer, error) {
-	if err := bs.room.Acquire(ctx, 1); err != nil {
+// ahead is how many times as many buffers as are free a sender may have: alone, three
+// quarters of all, so that whoever comes next finds one, however slowly the first fills
+// its own. (Switches share their memory so: Choudhury and Hahne, dynamic queue length
+// thresholds, 1998.)
+const ahead = 3
+
+// grant gives a sender a buffer, if there is one for it; bs.mu is held.
+func (bs *buffers) grant(sender string) bool {
+	if bs.held[sender] >= ahead*bs.room {
+		return false
+	}
+	bs.room--
+	bs.held[sender]++
+	return true
+}
+
+// release gives a sender's buffer back, and those that are free to who waits, in turn.
+func (bs *buffers) release(sender string) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	bs.room++
+	if bs.held[sender]--; bs.held[sender] == 0 {
+		delete(bs.held, sender)
+	}
+	bs.waiting = slices.DeleteFunc(bs.waiting, func(w *waiter) bool {
+		granted := bs.grant(w.sender)
+		if granted {
+			close(w.got)
+		}
+		return granted
+	})
+}
+
+// acquire waits for room until ctx ends.
+func (bs *buffers) acquire(ctx context.Context, sender string) error {
+	bs.mu.Lock()
+	if ctx.Err() == nil && bs.grant(sender) {
+		bs.mu.Unlock()
+		return nil
+	}
+	w := &waiter{sender, make(chan struct{})}
+	bs.waiting = append(bs.waiting, w)
+	bs.mu.Unlock()
+	select {
+	case <-w.got:
+		return nil
+	case <-ctx.Done():
+	}
+	bs.mu.Lock()
+	at := slices.Index(bs.waiting, w)
+	if at >= 0 {
+		bs.waiting = slices.Delete(bs.waiting, at, at+1)
+	}
+	bs.mu.Unlock()
+	if at < 0 {
+		bs.release(sender) // it was theirs at the same moment
+	}
+	return ctx.Err()
+}
+
+// take waits until there is a buffer for a sender, or ctx ends.
+func (bs *buffers) take(ctx context.Context, sender string, size int64) (*buffer, error) {
+	if err := bs.acquire(ctx, sender); err != nil {
 		return nil, err
 	}
-	b := &buffer{of: bs}
+	b := &buffer{of: bs, sender: sender}
 	if size > 1<<largestClass {
 		var err error
 		if b.file, b.leftover, err = unnamed(bs.dir); err != nil {
-			bs.room.Release(1)
+			bs.release(sender)
 			return nil, spoolError(err)
 		}
 		return b, nil
@@ -70,6 +139,7 @@ func spoolError(err error) error {
 // buffer holds a part.
 type buffer struct {
 	of       *buffers
+	sender   string
 	class    int
 	mem      *[]byte  // nil: it is in file
 	file     *os.File // nil: it is in mem
@@ -117,7 +187,7 @@ func (b *buffer) free() {
 		}
 	}
 	b.of.move()
-	b.of.room.Release(1)
+	b.of.release(b.sender)
 }
 
 // body is what a request sends. The client may go on reading it after the request

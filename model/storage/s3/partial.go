@@ -24,6 +24,7 @@ type partial struct {
 	store   *Store
 	in      bucket
 	key     string
+	sender  string
 	size    int64 // bytes, at most or exactly
 	each    int64 // bytes of a chunk; the last may be shorter
 	single  bool  // it is one chunk, sent by PUT
@@ -86,7 +87,7 @@ func (s *Store) begin(ctx context.Context, key string, size, each int64) (*parti
 	if each > maxChunk || count > maxChunks || count > 1 && each < minChunk {
 		return nil, fmt.Errorf("%w: %d bytes in chunks of %d; an S3 store takes %d chunks of %d to %d bytes", storage.ErrTooLarge, size, each, maxChunks, minChunk, int64(maxChunk))
 	}
-	p := &partial{store: s, in: s.home(key), key: key, size: size, each: each, single: count == 1, chunks: make([]chunk, count)}
+	p := &partial{store: s, in: s.home(key), key: key, sender: storage.Sender(ctx), size: size, each: each, single: count == 1, chunks: make([]chunk, count)}
 	p.ctx, p.cancel = context.WithCancelCause(s.ctx)
 	p.open, p.shut = context.WithCancelCause(p.ctx)
 	return p, nil

@@ -93,6 +93,49 @@ func TestWhoWaitsForRoomHearsOfTheEnd(t *testing.T) {
 	}
 }
 
+// A sender that begins chunks and brings no more of them leaves room for others.
+func TestSenderLeavesRoomForOthers(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	o.WaitFor = time.Hour
+	s := open(t, o)
+	data := content(44, chunk)
+	of := func(sender string) storage.Partial {
+		p, err := s.BeginBlocks(storage.For(t.Context(), sender), newKey(), chunk, chunk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Discard() })
+		return p
+	}
+	// As many as may be, and one that waits.
+	const share = 12 // of 16
+	var slow []storage.Partial
+	for range share {
+		p := of("slow")
+		slow = append(slow, p)
+		if err := tryWrite(p, data, 0, mib); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waits, waited := of("slow"), make(chan error, 1)
+	go func() { waited <- tryWrite(waits, data, 0, mib) }()
+	for range 10 {
+		p := of("other")
+		if err := tryWrite(p, data, 0, chunk); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Seal(t.Context(), chunk, nil); err != nil {
+			t.Fatal(err)
+		}
+		wantWaiting(t, waited)
+	}
+	slow[0].Forget(0)
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+}
+
 // A sender that begins more chunks than there is room for, over one connection, would
 // wait for itself.
 func TestNobodyWaitsForEver(t *testing.T) {
