@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// BenchmarkUpload sends 256 MiB through the whole of client and server, fsync and
+// BenchmarkUpload sends 1 GiB through the whole of client and server, fsync and
 // all, and in the same run measures what AES-128-CBC encryption of as much does
 // alone: of_aes is the upload's speed as a share of that.
 func BenchmarkUpload(b *testing.B) {
-	const size = 256 << 20
+	const size = 1 << 30
 	d := serve(b, b.TempDir())
 	dir, settings := client(b, d.addr, "bench")
 	path := filepath.Join(dir, "big")
