@@ -79,6 +79,14 @@ var clusterFaults = map[string]func(*cluster){
 		c.last(time.Second)
 		c.between(nil)
 	},
+	"store slow": func(c *cluster) {
+		c.between(func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
+			c.last(200 * time.Millisecond)
+			pass.ServeHTTP(w, r)
+		})
+		c.last(2 * time.Second)
+		c.between(nil)
+	},
 	"store cut off in the middle": func(c *cluster) {
 		var n atomic.Int64
 		c.between(func(w http.ResponseWriter, r *http.Request, pass http.Handler) {
