@@ -55,13 +55,13 @@ type replica struct {
 	way  *s3test.Proxy      // to the store
 }
 
-func newCluster(t *testing.T, random *rand.Rand) *cluster {
+func newCluster(t *testing.T, random *rand.Rand, env ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), store: s3test.Start(t), random: random}
 	c.database = postgrestest.Start(t, "wal_retrieve_retry_interval=100ms")
 	c.standby = c.database.Standby(t)
 	bucket := c.store.NewBucket(t)
-	c.env = []string{"AWS_ACCESS_KEY_ID=" + s3test.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s3test.SecretKey}
+	c.env = append(env, "AWS_ACCESS_KEY_ID="+s3test.AccessKey, "AWS_SECRET_ACCESS_KEY="+s3test.SecretKey)
 	database := c.database.Create(t)
 	var addresses []string
 	for i := range clusterReplicas {
@@ -256,6 +256,32 @@ func TestClusterLosesNothingVerified(t *testing.T) {
 	if float64(sent) > 2*float64(bytes.Load()) {
 		t.Errorf("clients sent %d bytes for %d of content, want twice at most", sent, bytes.Load())
 	}
+}
+
+// A client that is revoked at one replica is cut off at once by all that it sends to.
+func TestRevokedAtEveryReplica(t *testing.T) {
+	t.Parallel()
+	c, kept := newCluster(t, rand.New(rand.NewPCG(1, 1)), "FENC_LOG_LEVEL=debug"), newLedger()
+	s := c.sender("grace", kept)
+	s.random = c.random
+	first := write(t, filepath.Join(s.home, "first"), "hello\n")
+	fenc(t.Context(), nil, "send", "--config", s.settings, "--accept-new", first).want(t, 0)
+	big := filepath.Join(s.home, "big")
+	if err := os.WriteFile(big, s.bytes(16<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sending := start(t, s.home, nil, "send", "--config", s.settings, "--bwlimit", "500K", big)
+	for _, r := range c.replicas {
+		r.log.await(t, `msg="session begun" .*client=grace`, r.ended)
+	}
+	begun := time.Now()
+	c.beside("clients", "revoke", "grace").want(t, 0)
+	sending.result(t).want(t, 3, "revoked")
+	for _, r := range c.replicas {
+		r.log.await(t, `msg="client changed" client=grace .*revoked=true`, r.ended)
+	}
+	t.Logf("cut off after %v", time.Since(begun))
+	fenc(t.Context(), nil, "send", "--config", s.settings, first).want(t, 3, "revoked")
 }
 
 // drawFaults is the order that faults come in. One of the database's and one of those at
