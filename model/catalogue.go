@@ -120,9 +120,10 @@ type engine interface {
 	prepare(o Options) error
 	// schema is the version of the tables, 0 where there are none.
 	schema() (int64, error)
-	// confirm returns when what could be read when it was called is as durable as what
-	// this process commits.
-	confirm() error
+	// confirm is called with a look that has been taken, and takes it again, perhaps more
+	// than once, unless what was seen is known to be as durable as what this process
+	// commits. When it returns, what was seen last is.
+	confirm(look func(db *gorm.DB) error) error
 	// judge sorts an error: refusals stay, others become ErrUnavailable or ErrBroken.
 	judge(err error) error
 	// clock is the time by which leases are measured: of all who lease, the same.

@@ -205,12 +205,19 @@ func (c *Catalogue) Retime(client ID, name string, size int64, digest Hash, modT
 	if err != nil || !ok || !f.holds(size, digest) {
 		return false, err
 	}
+	// Where two databases have gone apart, rows have the same numbers in both, and are of
+	// different files.
+	const still = "id = ? AND change = ? AND object = ? AND verified"
 	if f.ModTime == modTime && f.Mode == mode {
-		err := c.engine.confirm()
-		return err == nil, err
+		same = true
+		err := c.engine.confirm(func(db *gorm.DB) (err error) {
+			same, err = stands(db, &File{}, still, f.ID, f.Change, f.Object)
+			return err
+		})
+		return same && err == nil, err
 	}
 	err = c.write(of(client), func(tx *gorm.DB) error {
-		done := tx.Model(&File{}).Where("id = ? AND change = ?", f.ID, f.Change).
+		done := tx.Model(&File{}).Where(still, f.ID, f.Change, f.Object).
 			Updates(map[string]any{"mod_time": modTime, "mode": mode})
 		same = done.RowsAffected > 0
 		return done.Error

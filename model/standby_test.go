@@ -1,12 +1,16 @@
 package model
 
 import (
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"gorm.io/gorm"
 
 	"fenc/model/postgrestest"
 )
@@ -57,16 +61,7 @@ func TestNothingIsAnsweredThatTheStandbyLacks(t *testing.T) {
 	}
 
 	freeze(true)
-	cancelled := make(chan struct{})
-	go func() {
-		defer close(cancelled)
-		primary.Exec(t, `DO $$ BEGIN
-			FOR i IN 1 .. 1000 LOOP
-				EXIT WHEN (SELECT COUNT(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep') > 0;
-				PERFORM pg_sleep(0.02), pg_stat_clear_snapshot();
-			END LOOP;
-		END $$`)
-	}()
+	cancelled := cutWaitShort(t, primary)
 	if err := small("cancelled", Hash{4}); !errors.Is(err, errCutShort) {
 		t.Errorf("a commit whose wait for the standby an operator has cancelled: got %v, want errCutShort", err)
 	}
@@ -116,4 +111,104 @@ func TestNothingIsAnsweredThatTheStandbyLacks(t *testing.T) {
 			t.Errorf("%s at the standby: got %+v, %t, %v, want it there", name, f, ok, err)
 		}
 	}
+}
+
+// cutWaitShort has an operator cancel the next commit's wait for the standby; the channel
+// is closed when that is done.
+func cutWaitShort(t *testing.T, primary *postgrestest.Cluster) <-chan struct{} {
+	cancelled := make(chan struct{})
+	go func() {
+		defer close(cancelled)
+		primary.Exec(t, `DO $$ BEGIN
+			FOR i IN 1 .. 1000 LOOP
+				EXIT WHEN (SELECT COUNT(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep') > 0;
+				PERFORM pg_sleep(0.02), pg_stat_clear_snapshot();
+			END LOOP;
+		END $$`)
+	}()
+	return cancelled
+}
+
+// A database that came back beside the one that took its place has connections still:
+// what is read through one of them is not confirmed by a commit at the other database.
+// A file that only the old one had was answered with "unchanged", and what had become a
+// file's was listed as garbage.
+func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
+	t.Parallel()
+	primary := postgrestest.Start(t)
+	name := primary.Create(t)
+	standby := primary.Standby(t)
+	c := open(t, standby.Address(name, primary), Options{}) // new connections go to the standby, once it can be written to
+	c.engine.(*shared).patience = 0
+	grace := register(t, c, "grace")
+	ids, err := c.Reserve(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := standby.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	commit := func(c *Catalogue, name string, object ID) error {
+		_, err := c.CommitSmall([]SmallFile{{Client: grace.ID, Name: name, Size: 1, Digest: Hash{1}, Object: object}}, nil, Bounds{})
+		return err
+	}
+	cancelled := cutWaitShort(t, primary)
+	if err := commit(c, "lost", ids[0]); !errors.Is(err, errCutShort) {
+		t.Fatalf("a commit at the old database: got %v, want errCutShort", err)
+	}
+	<-cancelled
+	// The new one has no standby yet, and need not have one here.
+	standby.Exec(t, "ALTER SYSTEM RESET synchronous_standby_names")
+	standby.Exec(t, "SELECT pg_reload_conf()")
+	after := open(t, standby.Address(name), Options{})
+	if err := commit(after, "other", ids[1]); err != nil {
+		t.Fatal(err)
+	}
+
+	pool, err := c.db.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := func() (conns []*sql.Conn) {
+		for pool.Stats().Idle > 0 {
+			conn, err := pool.Conn(t.Context())
+			if err != nil {
+				t.Error(err)
+				break
+			}
+			conns = append(conns, conn)
+		}
+		return conns
+	}
+	var old []*sql.Conn // connections to the old database, while they are in other hands
+	goBack := func() {
+		for _, conn := range idle() { // to the new one
+			conn.Raw(func(any) error { return driver.ErrBadConn })
+			conn.Close()
+		}
+		for _, conn := range old {
+			conn.Close()
+		}
+		old = nil
+	}
+	oneAtTheOld := false
+	if err := c.db.Callback().Query().After("gorm:query").Register("take", func(*gorm.DB) {
+		if oneAtTheOld {
+			oneAtTheOld, old = false, idle()
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	oneAtTheOld = true
+	if same, err := c.Retime(grace.ID, "lost", 1, Hash{1}, 0, 0); same || err != nil {
+		t.Errorf("what the new database has not: got %t, %v, want that it is not there", same, err)
+	}
+	goBack()
+	oneAtTheOld = true
+	objects, err := c.GarbageBefore(time.Now().Add(time.Hour), 10)
+	if err != nil || !slices.Equal(objects, ids[:1]) {
+		t.Errorf("what may be removed: got %v, %v, want %v", objects, err, ids[:1])
+	}
+	goBack()
 }

@@ -364,11 +364,12 @@ func (c *Catalogue) Lost(f File) error {
 // by now.
 func (c *Catalogue) GarbageBefore(t time.Time, limit int) ([]ID, error) {
 	var objects []ID
-	err := c.read(func(db *gorm.DB) error {
+	look := func(db *gorm.DB) error {
 		return db.Model(&Garbage{}).Where("since < ?", Time{t}).Order("since").Limit(limit).Pluck("object", &objects).Error
-	})
+	}
+	err := c.read(look)
 	if err == nil && len(objects) > 0 {
-		err = c.engine.confirm()
+		err = c.engine.confirm(look)
 	}
 	if err != nil {
 		return nil, err
