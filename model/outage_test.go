@@ -217,7 +217,8 @@ func TestAddressesOfPostgres(t *testing.T) {
 func TestDoubtsOfAStandby(t *testing.T) {
 	t.Parallel()
 	cluster := postgrestest.Start(t)
-	c := open(t, cluster.Database(t), Options{})
+	database := cluster.Database(t)
+	c := open(t, database, Options{})
 	ctx, stop := context.WithCancel(t.Context())
 	standby := exec.CommandContext(ctx, cluster.Program("pg_receivewal"), "--host", cluster.Folder(), "--username", "fenc", "--directory", t.TempDir(),
 		"--synchronous", "--no-loop", "--no-password")
@@ -245,6 +246,18 @@ func TestDoubtsOfAStandby(t *testing.T) {
 	cluster.Exec(t, "ALTER SYSTEM SET synchronous_standby_names = '*'")
 	cluster.Exec(t, "SELECT pg_reload_conf()")
 	until("a standby that is waited for", false)
+
+	// Who may not see standbys is told as well that they are not waited for.
+	cluster.Exec(t, "CREATE ROLE plain LOGIN IN ROLE pg_read_all_data")
+	cluster.Exec(t, "ALTER ROLE plain SET synchronous_commit = local")
+	plain, err := Open(strings.Replace(database, "postgres://fenc@", "postgres://plain@", 1), Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if doubts, err := plain.Doubts(ctx); err != nil || !strings.Contains(strings.Join(doubts, "\n"), "synchronous_commit is local") {
+		t.Errorf("commits that wait for no standby: got %q, %v", doubts, err)
+	}
 }
 
 // What the database says is told, but for its address.

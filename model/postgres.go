@@ -201,9 +201,11 @@ func (c *Catalogue) Doubts(ctx context.Context) ([]string, error) {
 func (s *shared) doubts(ctx context.Context) (doubts []string, err error) {
 	var state struct {
 		Commit, Sync          string
+		Waits                 bool
 		Standbys, Synchronous int
 	}
 	err = s.c.db.WithContext(ctx).Raw(`SELECT current_setting('synchronous_commit') AS commit, current_setting('fsync') AS sync,
+		current_setting('synchronous_standby_names') <> '' AS waits,
 		(SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state IS NOT NULL) AS standbys,
 		(SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')) AS synchronous`).Scan(&state).Error
 	if err != nil {
@@ -218,7 +220,7 @@ func (s *shared) doubts(ctx context.Context) (doubts []string, err error) {
 	if state.Standbys > 0 && state.Synchronous == 0 {
 		doubts = append(doubts, "no standby is synchronous: what is called verified may be lost when one takes over; set synchronous_standby_names")
 	}
-	if state.Synchronous > 0 && state.Commit == "local" {
+	if state.Waits && state.Commit == "local" {
 		doubts = append(doubts, "synchronous_commit is local: it waits for no standby")
 	}
 	return doubts, nil
