@@ -57,8 +57,9 @@ const (
 const programName = "fenc"
 
 // limits have the database end the transaction of a process that is frozen, and one
-// that waits for it wait longer than that.
-const limits = "set_config('idle_in_transaction_session_timeout', '4s', true), set_config('lock_timeout', '6s', true), set_config('statement_timeout', '8s', true)"
+// that waits for it wait longer than that. And it is to tell, whatever its user has set,
+// of a commit whose wait for a standby was cut short.
+const limits = "set_config('client_min_messages', 'warning', true), set_config('idle_in_transaction_session_timeout', '4s', true), set_config('lock_timeout', '6s', true), set_config('statement_timeout', '8s', true)"
 
 // openPostgres opens a catalogue in PostgreSQL. What its address leaves open is taken
 // from the environment, as psql does: PGPASSWORD, PGPASSFILE, PGSSLROOTCERT, ….

@@ -212,3 +212,26 @@ func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
 	}
 	goBack()
 }
+
+// A wait that was cut short is noticed whatever messages the database's user gets: where
+// it gets errors alone, such a commit was taken for one that the standby has.
+func TestWaitCutShortIsNoticedWithoutWarnings(t *testing.T) {
+	t.Parallel()
+	primary := postgrestest.Start(t)
+	name := primary.Create(t)
+	primary.Exec(t, "ALTER DATABASE "+name+" SET client_min_messages = error")
+	standby := primary.Standby(t)
+	c := open(t, primary.Address(name), Options{})
+	c.engine.(*shared).patience = 0
+	if err := standby.Freeze(true); err != nil {
+		t.Fatal(err)
+	}
+	cancelled := cutWaitShort(t, primary)
+	if _, err := c.Register("grace", 4); !errors.Is(err, errCutShort) {
+		t.Errorf("got %v, want errCutShort", err)
+	}
+	<-cancelled
+	if err := standby.Freeze(false); err != nil {
+		t.Fatal(err)
+	}
+}
