@@ -34,7 +34,7 @@ type shared struct {
 	changesSeen int64 // operators' changes up to which reload has told of clients
 
 	ahead   atomic.Int64 // nanoseconds that the database's clock is ahead of this machine's
-	standby atomic.Bool  // commits wait for one
+	standby atomic.Bool  // commits wait for one, at a database that was spoken to
 	aligned time.Time    // when both were found out
 
 	cutShort atomic.Int64 // how many commits' waits for a standby were
@@ -218,7 +218,9 @@ func (s *shared) align(db *gorm.DB) error {
 	if err := db.Raw("SELECT current_setting('synchronous_standby_names') <> ''").Row().Scan(&standby); err != nil {
 		return err
 	}
-	s.standby.Store(standby)
+	if standby { // it stays so: another one, to which there are connections still, may wait for none
+		s.standby.Store(true)
+	}
 	asked := time.Now()
 	now, err := s.clock(db)
 	if err != nil {

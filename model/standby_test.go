@@ -200,6 +200,13 @@ func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// It stays so when the new one is found to wait for nobody.
+	old = idle()
+	c.engine.(*shared).aligned = time.Time{}
+	if _, err := c.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	goBack()
 	oneAtTheOld = true
 	if same, err := c.Retime(grace.ID, "lost", 1, Hash{1}, 0, 0); same || err != nil {
 		t.Errorf("what the new database has not: got %t, %v, want that it is not there", same, err)
