@@ -49,18 +49,21 @@ func (c *Catalogue) Abandon(id ID) error {
 }
 
 // Discard forgets an open upload, as Abandon does, and turns what the storage has of
-// it to garbage in the same transaction. One that has been sealed stays as it is.
-func (c *Catalogue) Discard(id ID) error {
-	return c.write(nobody, func(tx *gorm.DB) error {
-		gone := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadOpen)
-		if gone.Error != nil || gone.RowsAffected == 0 {
-			return gone.Error
+// it to garbage in the same transaction. One that has been sealed stays as it is. gone
+// is false as well where a try whose outcome nobody was told may have done it: that may
+// have been at another database.
+func (c *Catalogue) Discard(id ID) (gone bool, err error) {
+	err = c.write(nobody, func(tx *gorm.DB) error {
+		deleted := tx.Delete(&Upload{}, "id = ? AND state = ?", id, UploadOpen)
+		if gone = deleted.RowsAffected > 0; !gone || deleted.Error != nil {
+			return deleted.Error
 		}
 		if err := tx.Delete(&Chunk{}, "upload_id = ?", id).Error; err != nil {
 			return err
 		}
 		return discardObjects(tx, Time{c.now()}, id)
 	})
+	return gone && err == nil, err
 }
 
 // Upload returns the row of an upload, open or sealed; ok is false where there is none.
@@ -423,16 +426,17 @@ func (c *Catalogue) Delay(objects []ID) error {
 
 // Unseal turns a sealed upload that cannot become a file into garbage. One that
 // is not there, or not sealed, or leased by somebody else than who has the number
-// epoch (0: no matter who), is left as it is.
-func (c *Catalogue) Unseal(id ID, epoch int64) error {
-	return c.write(ofUpload(id), func(tx *gorm.DB) error {
-		gone := tx.Where("? = 0 OR epoch = ?", epoch, epoch).Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing)
-		if gone.Error != nil || gone.RowsAffected == 0 {
-			return gone.Error
+// epoch (0: no matter who), is left as it is. gone is as Discard's.
+func (c *Catalogue) Unseal(id ID, epoch int64) (gone bool, err error) {
+	err = c.write(ofUpload(id), func(tx *gorm.DB) error {
+		deleted := tx.Where("? = 0 OR epoch = ?", epoch, epoch).Delete(&Upload{}, "id = ? AND state = ?", id, UploadSealing)
+		if gone = deleted.RowsAffected > 0; !gone || deleted.Error != nil {
+			return deleted.Error
 		}
 		if err := tx.Delete(&Chunk{}, "upload_id = ?", id).Error; err != nil {
 			return err
 		}
 		return discardObjects(tx, Time{c.now()}, id)
 	})
+	return gone && err == nil, err
 }

@@ -192,12 +192,14 @@ func (a *Archive) giveUp(part storage.Partial, id model.ID) error {
 
 // forget removes an open upload, its bytes and its row. Where other processes may
 // have sealed it meanwhile, the row decides: it turns to garbage if it is still an
-// open upload's, and its bytes go with that.
+// open upload's, and its bytes go with that. So it does where another database may have
+// taken the place of the one that says that the upload is open.
 func (a *Archive) forget(id model.ID) error {
-	if a.limits.Marks {
-		return a.Catalogue.Discard(id)
+	if !a.limits.Marks && !a.Catalogue.Shared() {
+		return errors.Join(a.store.Remove(id.String()), a.Catalogue.Abandon(id))
 	}
-	return errors.Join(a.store.Remove(id.String()), a.Catalogue.Abandon(id))
+	gone, err := a.Catalogue.Discard(id)
+	return errors.Join(err, a.removeGarbage(id, gone))
 }
 
 // drop takes back a sealed upload that cannot become a file. Its row becomes one
@@ -205,13 +207,18 @@ func (a *Archive) forget(id model.ID) error {
 // power cut, are known and removed later. Where other processes may have made it a
 // file meanwhile, nothing is removed but as garbage.
 func (a *Archive) drop(id model.ID, l lease) error {
-	if a.limits.Marks {
-		return a.Catalogue.Unseal(id, l.epoch)
-	}
-	removed := a.store.Remove(id.String())
-	err := a.Catalogue.Unseal(id, l.epoch)
+	gone, err := a.Catalogue.Unseal(id, l.epoch)
 	a.noteStuck(id, err)
-	return errors.Join(removed, err)
+	return errors.Join(err, a.removeGarbage(id, gone))
+}
+
+// removeGarbage removes at once what has turned to garbage, where nobody else has it
+// open.
+func (a *Archive) removeGarbage(id model.ID, gone bool) error {
+	if !gone || a.limits.Marks {
+		return nil
+	}
+	return a.store.Remove(id.String())
 }
 
 // mayPass reports whether what keeps a sealed upload from becoming an object says
