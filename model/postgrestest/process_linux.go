@@ -51,22 +51,26 @@ func (p *process) freeze(yes bool) error {
 	if yes {
 		signal = syscall.SIGSTOP
 	}
+	// The postmaster first: one that stands still starts nobody who is not among those
+	// that the kernel lists.
+	if err := syscall.Kill(p.command.Process.Pid, signal); err != nil {
+		if err == syscall.ESRCH {
+			return nil // it has ended
+		}
+		return err
+	}
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", p.command.Process.Pid))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it has ended
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	pids := []int{p.command.Process.Pid}
 	for field := range strings.FieldsSeq(string(children)) {
 		pid, err := strconv.Atoi(field)
 		if err != nil {
 			return err
 		}
-		pids = append(pids, pid)
-	}
-	for _, pid := range pids {
 		if err := syscall.Kill(pid, signal); err != nil && err != syscall.ESRCH {
 			return err
 		}
