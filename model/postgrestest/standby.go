@@ -73,3 +73,14 @@ func (s *Cluster) Promote() error {
 	}
 	return err
 }
+
+// CancelWaits has an operator cancel, for so long, whatever waits for a standby: it is
+// committed then, and can be seen.
+func (c *Cluster) CancelWaits(d time.Duration) error {
+	return c.exec(fmt.Sprintf(`DO $$ DECLARE over timestamptz := clock_timestamp() + interval '%d ms'; BEGIN
+		WHILE clock_timestamp() < over LOOP
+			PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep';
+			PERFORM pg_sleep(0.02), pg_stat_clear_snapshot();
+		END LOOP;
+	END $$`, d.Milliseconds()))
+}
