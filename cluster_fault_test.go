@@ -280,11 +280,16 @@ func (c *cluster) killOne(arm func(i int, come func(i int) (dead bool)), disarm 
 			disarm(i)
 		}
 	}()
+	var dead int
 	select {
-	case i := <-killed:
-		c.last(500 * time.Millisecond)
-		c.start(i)
+	case dead = <-killed:
 	case <-c.sent:
-		c.missed++
+		if left.Swap(0) > 0 { // and nobody is killed any more
+			c.missed++
+			return
+		}
+		dead = <-killed
 	}
+	c.last(500 * time.Millisecond)
+	c.start(dead)
 }
