@@ -114,6 +114,28 @@ func (c *Catalogue) Standing(object ID) (s Standing, err error) {
 	return s, err
 }
 
+// Unknown reports whether the catalogue has nothing about an upload or an object, so that
+// it can be removed. A database whose place its standby has taken does not know that.
+func (c *Catalogue) Unknown(id ID) (unknown bool, err error) {
+	look := func(db *gorm.DB) error {
+		open, err := stands(db, &Upload{}, "id = ?", id)
+		if err != nil {
+			return err
+		}
+		discarded, err := stands(db, &Garbage{}, "object = ?", id)
+		if err != nil {
+			return err
+		}
+		counts, err := named(db, id)
+		unknown = !open && !discarded && !counts
+		return err
+	}
+	if err = c.read(look); err == nil && unknown {
+		err = c.engine.confirm(look)
+	}
+	return unknown && err == nil, err
+}
+
 // Supersedes reports whether the content of the label is better than what the
 // catalogue has under its name: newer, and not the same.
 func (c *Catalogue) Supersedes(l Label) (yes bool, err error) {

@@ -165,6 +165,11 @@ func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	begun, err := after.Offer(Upload{ClientID: grace.ID, FileName: "begun", Path: "begun", Size: 1, ChunkSize: 1 << 20, Protocol: 4}, Bounds{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	pool, err := c.db.DB()
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +223,16 @@ func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
 		t.Errorf("what may be removed: got %v, %v, want %v", objects, err, ids[:1])
 	}
 	goBack()
+	oneAtTheOld = true
+	if unknown, err := c.Unknown(begun.ID); unknown || err != nil {
+		t.Errorf("an upload at the new database: got %t, %v, want that it is known", unknown, err)
+	}
+	goBack()
+	cancelled = cutWaitShort(t, primary)
+	if unknown, err := c.Unknown(begun.ID); !errors.Is(err, errCutShort) {
+		t.Errorf("an upload that the old database has not: got %t, %v, want errCutShort", unknown, err)
+	}
+	<-cancelled
 }
 
 // A wait that was cut short is noticed whatever messages the database's user gets: where

@@ -142,6 +142,11 @@ func (r *run) uploads() error {
 		}
 		finding := Finding{Object: key, Text: "an upload that the catalogue does not know", Remedy: "fenc check --repair removes it"}
 		if r.Repair {
+			if unknown, err := r.catalogue.Unknown(id); err != nil {
+				return err
+			} else if !unknown {
+				continue
+			}
 			if err := r.store.Remove(key); err != nil {
 				return err
 			}
