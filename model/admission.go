@@ -67,14 +67,22 @@ const (
 // known by another name than the one that is said, ErrNameTaken where the name
 // belongs to another client, an error of the invite, or ErrNotAdmitted.
 func (c *Catalogue) Admit(a Admission) (Client, Admitted, error) {
-	if client, known, err := c.byFingerprint(a.Fingerprint); err != nil {
+	returned, known, err := c.byFingerprint(a.Fingerprint)
+	if err == nil && known && !a.Token.IsZero() { // who hears that it is admitted does not keep the invite
+		err = c.engine.confirm(func(db *gorm.DB) (err error) {
+			known, err = stands(db, &Client{}, "fingerprint = ?", a.Fingerprint)
+			return err
+		})
+	}
+	if err != nil {
 		return Client{}, Returned, err
-	} else if known {
-		return client, Returned, checkReturned(client, a)
+	}
+	if known {
+		return returned, Returned, checkReturned(returned, a)
 	}
 	var client Client
 	var how Admitted
-	err := c.write(names, func(tx *gorm.DB) error {
+	err = c.write(names, func(tx *gorm.DB) error {
 		client = Client{}
 		err := tx.Take(&client, "fingerprint = ?", a.Fingerprint).Error // registered a moment ago by another connection
 		switch {

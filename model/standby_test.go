@@ -236,7 +236,8 @@ func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
 }
 
 // A wait that was cut short is noticed whatever messages the database's user gets: where
-// it gets errors alone, such a commit was taken for one that the standby has.
+// it gets errors alone, such a commit was taken for one that the standby has. Nor is an
+// invite called used by who has used it, which was answered from the row alone.
 func TestWaitCutShortIsNoticedWithoutWarnings(t *testing.T) {
 	t.Parallel()
 	primary := postgrestest.Start(t)
@@ -245,14 +246,27 @@ func TestWaitCutShortIsNoticedWithoutWarnings(t *testing.T) {
 	standby := primary.Standby(t)
 	c := open(t, primary.Address(name), Options{})
 	c.engine.(*shared).patience = 0
+	invited := Admission{Fingerprint: Hash{1}, Key: PublicKey{1}, Name: "ada", Token: Hash{2}, Registration: RegistrationInvite}
+	if err := c.Invite(Invite{TokenHash: invited.Token, Rights: AllRights, ExpiresAt: Time{time.Now().Add(time.Hour)}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := standby.Freeze(true); err != nil {
 		t.Fatal(err)
 	}
-	cancelled := cutWaitShort(t, primary)
-	if _, err := c.Register("grace", 4); !errors.Is(err, errCutShort) {
-		t.Errorf("got %v, want errCutShort", err)
+	for _, try := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a registration", func() error { _, err := c.Register("grace", 4); return err }},
+		{"an invite", func() error { _, _, err := c.Admit(invited); return err }},
+		{"the same invite, by whom it has made a client", func() error { _, _, err := c.Admit(invited); return err }},
+	} {
+		cancelled := cutWaitShort(t, primary)
+		if err := try.do(); !errors.Is(err, errCutShort) {
+			t.Errorf("%s: got %v, want errCutShort", try.what, err)
+		}
+		<-cancelled
 	}
-	<-cancelled
 	if err := standby.Freeze(false); err != nil {
 		t.Fatal(err)
 	}
