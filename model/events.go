@@ -73,7 +73,7 @@ func (c *Catalogue) Due(destination string, busy []int64, limit int) ([]Event, e
 		return nil, nil
 	}
 	var due []Event
-	err = c.read(func(db *gorm.DB) error {
+	look := func(db *gorm.DB) error {
 		q := db.Where("destination = ? AND state = ? AND due_at <= ?", destination, EventWaiting, Time{c.now()}).
 			Where("NOT EXISTS (SELECT 1 FROM events AS earlier WHERE earlier.destination = events.destination AND earlier.file_id = events.file_id "+
 				"AND earlier.seq < events.seq AND earlier.state = ?)", EventWaiting)
@@ -81,8 +81,14 @@ func (c *Catalogue) Due(destination string, busy []int64, limit int) ([]Event, e
 			q = q.Where("seq NOT IN ?", busy)
 		}
 		return q.Order("due_at, seq").Limit(limit).Find(&due).Error
-	})
-	return due, err
+	}
+	if err = c.read(look); err == nil && len(due) > 0 {
+		err = c.engine.confirm(look)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return due, nil
 }
 
 // Delivered forgets an event that its destination has taken.

@@ -138,7 +138,7 @@ func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
 	primary := postgrestest.Start(t)
 	name := primary.Create(t)
 	standby := primary.Standby(t)
-	c := open(t, standby.Address(name, primary), Options{}) // new connections go to the standby, once it can be written to
+	c := open(t, standby.Address(name, primary), Options{Destinations: []string{"webhook"}}) // new connections go to the standby, once it can be written to
 	c.engine.(*shared).patience = 0
 	grace := register(t, c, "grace")
 	ids, err := c.Reserve(2)
@@ -221,6 +221,12 @@ func TestConfirmationIsOfTheDatabaseThatWasRead(t *testing.T) {
 	objects, err := c.GarbageBefore(time.Now().Add(time.Hour), 10)
 	if err != nil || !slices.Equal(objects, ids[:1]) {
 		t.Errorf("what may be removed: got %v, %v, want %v", objects, err, ids[:1])
+	}
+	goBack()
+	c.engine.(*shared).delivering["webhook"] = time.Now()
+	oneAtTheOld = true
+	if due, err := c.Due("webhook", nil, 10); err != nil || len(due) != 0 {
+		t.Errorf("who is told of verified files: got %+v, %v, want nobody of what is lost", due, err)
 	}
 	goBack()
 	oneAtTheOld = true
