@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -276,4 +277,34 @@ func TestWaitCutShortIsNoticedWithoutWarnings(t *testing.T) {
 	if err := standby.Freeze(false); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Those who wait at the same time share a commit, and each look is taken before it.
+func TestConfirmationsAreShared(t *testing.T) {
+	t.Parallel()
+	primary := postgrestest.Start(t)
+	name := primary.Create(t)
+	primary.Standby(t)
+	c := open(t, primary.Address(name), Options{})
+	grace := register(t, c, "grace")
+	ids, err := c.Reserve(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CommitSmall([]SmallFile{{Client: grace.ID, Name: "a", Size: 1, Digest: Hash{1}, Object: ids[0]}}, nil, Bounds{}); err != nil {
+		t.Fatal(err)
+	}
+	var asking sync.WaitGroup
+	for range 50 {
+		asking.Go(func() {
+			if same, err := c.Retime(grace.ID, "a", 1, Hash{1}, 0, 0); !same || err != nil {
+				t.Errorf("what stands there: got %t, %v", same, err)
+			}
+			looked := false
+			if err := c.engine.confirm(func(*gorm.DB) error { looked = true; return nil }); err != nil || !looked {
+				t.Errorf("confirmed: %t, %v", looked, err)
+			}
+		})
+	}
+	asking.Wait()
 }
