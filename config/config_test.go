@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fenc/wire/fuzztest"
 )
 
 // write puts text into a new file of dir and returns its path.
@@ -532,7 +534,8 @@ func TestBoundsThemselvesAreAllowed(t *testing.T) {
 	}
 }
 
-func FuzzServer(f *testing.F) {
+func FuzzServer(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add("listen = \":1\"\nidle_timeout = \"30s\"\nmax_file_size = \"4GiB\"\nprotocols = [3]")
 	f.Add("\xef\xbb\xbf[a]\nb.c = {d = [[1], 1979-05-27]}\n[[e]]")
 	f.Add("\n\na = [0b\x00") // the library's message once went out with the NUL
@@ -543,7 +546,8 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-func FuzzTransfer(f *testing.F) {
+func FuzzTransfer(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add("server = \"h:1\"\nfiles = [\"a\", \"-\"]\nname = \"x\"\nattempts = 0\ntimeout = \"1m\"")
 	f.Add("files = [[]]\nme = nan")
 	f.Add("server_key = \"" + pinA + "\"\nexclude = [\"*\"]\nfollow_links = true\nstreams = 2\nretry_for = \"0s\"")

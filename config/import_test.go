@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"fenc/wire/fuzztest"
 )
 
 func TestImport(t *testing.T) {
@@ -124,7 +126,8 @@ func TestImportReplacesOnlyByForce(t *testing.T) {
 	}
 }
 
-func FuzzImport(f *testing.F) {
+func FuzzImport(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add("10.0.0.1:1\nname\nC:\\f\"\n", "n\r\n"+testID+"\r\n"+testKey(f).Reveal(), "1234\n")
 	f.Add("[::1]:1\n\u202e\n\x7f", "", "99999")
 	f.Fuzz(func(t *testing.T, transfer, me, port string) {

@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"fenc/wire/fuzztest"
 )
 
 const testID = "A0BA8A12189C4E049B42316ECA2E0A12"
@@ -281,7 +283,8 @@ func TestPrepareMeErrors(t *testing.T) {
 	}
 }
 
-func FuzzMe(f *testing.F) {
+func FuzzMe(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add(encodeMe("n", testID, testKey(f)))
 	f.Add(encodeMe("n", testID, testEdKey(f)))
 	f.Add("name = 1\nid = []\nprivate_key = {}")

@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"fenc/wire/fuzztest"
 )
 
 // Two fingerprints, of keys that nobody has.
@@ -144,7 +146,8 @@ func TestPinServerKeyErrors(t *testing.T) {
 	}
 }
 
-func FuzzPinServerKey(f *testing.F) {
+func FuzzPinServerKey(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, seed := range []string{
 		"", "\ufeff\ufeff\n", "\ufeffserver_key=[#\n]", "server = \"h:1\"\r\n# c\r\nserver_key = [ 'x', # d\r\n]",
 		"name = '''\nserver_key = 1'''\n\"server\\u005fkey\" = \"\"\"a\\\"\"\"\"\"\"\nfiles=[\"]\", '[', \"#\"]",

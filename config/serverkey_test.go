@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"fenc/wire/fuzztest"
 )
 
 func TestServerKeyComesBack(t *testing.T) {
@@ -109,7 +111,8 @@ func TestLoadServerKeyAsOthersSaveIt(t *testing.T) {
 	}
 }
 
-func FuzzServerKey(f *testing.F) {
+func FuzzServerKey(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add("# a\n" + testEdKey(f).Reveal() + "\n")
 	f.Add(testKey(f).Reveal())
 	f.Fuzz(func(t *testing.T, text string) {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"fenc/wire/fuzztest"
 )
 
 func TestSizeText(t *testing.T) {
@@ -89,7 +91,8 @@ func TestSettingsSurviveTOML(t *testing.T) {
 	}
 }
 
-func FuzzSize(f *testing.F) {
+func FuzzSize(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, text := range []string{"4GiB", "1.5KiB", "10M", "0", "9223372036854775807B", "-1", "1e99"} {
 		f.Add(text)
 	}
@@ -104,7 +107,8 @@ func FuzzSize(f *testing.F) {
 	})
 }
 
-func FuzzDuration(f *testing.F) {
+func FuzzDuration(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, text := range []string{"10s", "1h30m", "7d", "0s", "30ns", "9e18h"} {
 		f.Add(text)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fenc/wire/fuzztest"
 )
 
 func testLabel() Label {
@@ -78,7 +80,8 @@ func TestLabelThatLeadsAstrayIsRefused(t *testing.T) {
 	}
 }
 
-func FuzzLabel(f *testing.F) {
+func FuzzLabel(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add(testLabel().Encode())
 	f.Add(EncodePackLabel(3))
 	f.Add([]byte(`{"fenc":1,"id":"00","blake3":"!"}`))
@@ -96,7 +99,8 @@ func FuzzLabel(f *testing.F) {
 	})
 }
 
-func FuzzPack(f *testing.F) {
+func FuzzPack(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add(EncodePackLabel(3), EncodeLabels([]Label{testLabel(), testLabel()}))
 	f.Add([]byte(`{"fenc":1,"labels":9223372036854775807}`), []byte("\n"))
 	f.Add([]byte(`{"fenc":1,"labels":-1}`), []byte("{}\n"))
@@ -122,7 +126,8 @@ func FuzzPack(f *testing.F) {
 	})
 }
 
-func FuzzRoster(f *testing.F) {
+func FuzzRoster(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add([]byte(`[{"id":"0102030405060708090A0B0C0D0E0F10","name":"grace","protocol":4,"rights":7,"registered_at":"2026-01-01T00:00:00Z","folder":"grace"}]`))
 	f.Add([]byte(`[{"id":"00","folder":"../x"}]`))
 	f.Add([]byte(`[]`))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"fenc/wire/fuzztest"
 )
 
 // header is a version 3 request header with an id of zeros.
@@ -97,7 +99,8 @@ func TestGuess(t *testing.T) {
 
 // FuzzSniff: what is decided stays so, and what is undecided can still become
 // something.
-func FuzzSniff(f *testing.F) {
+func FuzzSniff(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, seed := range [][]byte{
 		{}, hello(-1, 0), hello(5, 2), header(3, 1100, 13), header(3, 1101, 415), header(3, 1103, 291),
 		[]byte("GET / HTTP/1.1\r\nHost: a\r\n"), []byte("SSH-2.0-OpenSSH_9.9 Debian"),

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"fenc/wire/fuzztest"
 )
 
 func TestCheckPath(t *testing.T) {
@@ -62,7 +64,8 @@ func TestCheckPath(t *testing.T) {
 	}
 }
 
-func FuzzCheckPath(f *testing.F) {
+func FuzzCheckPath(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, seed := range []string{"a", "a/b", "..", "a/../b", "/a", "a//b", "a/", "\x00", "\u2028", "\xff", strings.Repeat("a/", 512)} {
 		f.Add(seed)
 	}
@@ -128,7 +131,8 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-func FuzzPrintable(f *testing.F) {
+func FuzzPrintable(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, seed := range []string{"", "plain", "\x1b[2J", "a\xff", "\u202e", `\`, strings.Repeat("é\x1b", 100)} {
 		f.Add(seed)
 	}

@@ -7,12 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"fenc/wire/fuzztest"
 	"fenc/wire/v4"
 )
 
 // FuzzServer says anything at all after a hello of protocol 4. The session ends,
 // nothing crashes, and no file of others changes.
-func FuzzServer(f *testing.F) {
+func FuzzServer(tf *testing.F) {
+	f := fuzztest.New(tf)
 	s := serveTarget(f, func(s *target) {
 		s.settings.IdleTimeout = 2 * time.Second
 		s.v4.MaxFileSize, s.v4.Bounds.Bytes = 1<<20, 16<<20
@@ -55,7 +57,8 @@ func FuzzServer(f *testing.F) {
 // FuzzClient has a server say anything at all after the handshake. The client ends,
 // prints nothing that acts on a terminal, and writes nothing but below its
 // directory.
-func FuzzClient(f *testing.F) {
+func FuzzClient(tf *testing.F) {
+	f := fuzztest.New(tf)
 	welcomed := v4.Append(nil, welcome())
 	f.Add(uint8(0), append(welcomed, v4.Append(nil, &v4.Received{Number: 1, Size: 5, Digest: digestOf("12345")})...))
 	f.Add(uint8(1), v4.Append(welcomed[:len(welcomed):len(welcomed)], &v4.Entries{Number: 1, Entries: []v4.Entry{entryOf("a", "12345")}}))

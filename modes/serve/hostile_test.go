@@ -20,6 +20,7 @@ import (
 	"fenc/config/need"
 	"fenc/model/storage"
 	"fenc/modes/serve"
+	"fenc/wire/fuzztest"
 	"fenc/wire/v3"
 )
 
@@ -438,7 +439,8 @@ func (s *server) archiveProbe(t *testing.T) {
 }
 
 // FuzzSession sends anything at all after a session was opened.
-func FuzzSession(f *testing.F) {
+func FuzzSession(tf *testing.F) {
+	f := fuzztest.New(tf)
 	s := start(f, f.TempDir(), withSettings(func(c *serve.Settings) { c.IdleTimeout, c.MaxFileSize = time.Second, 1<<16 }))
 	owner := hello(f, s, "grace")
 	f.Add(owner.file("a", owner.encrypted("x")))

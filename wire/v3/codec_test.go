@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"fenc/wire/fuzztest"
 )
 
 // codes returns every code of the tables.
@@ -409,17 +411,19 @@ func TestCodeString(t *testing.T) {
 	}
 }
 
-func FuzzRequest(f *testing.F) {
+func FuzzRequest(tf *testing.F) {
+	f := fuzztest.New(tf)
 	addSeeds(f, "client", "1100-registration", "1100-registration-unpadded", "1101-public-key", "1103-file", "1104-valid", "1105-resend", "1106-give-up")
 	f.Fuzz(func(t *testing.T, sent []byte) { checkBothWays(t, sent, decodeRequest) })
 }
 
-func FuzzResponse(f *testing.F) {
+func FuzzResponse(tf *testing.F) {
+	f := fuzztest.New(tf)
 	addSeeds(f, "server", "2100-registered", "2101-refused", "2102-key", "2103-file-received", "2104-received")
 	f.Fuzz(func(t *testing.T, sent []byte) { checkBothWays(t, sent, decodeResponse) })
 }
 
-func addSeeds(f *testing.F, from string, files ...string) {
+func addSeeds(f *fuzztest.F, from string, files ...string) {
 	for _, file := range files {
 		whole := readHex(f, file)
 		f.Add(whole)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"testing"
+
+	"fenc/wire/fuzztest"
 )
 
 // encrypt encrypts a whole file the short way.
@@ -189,7 +191,8 @@ func TestImpossibleNeverMatches(t *testing.T) {
 	}
 }
 
-func FuzzUnpad(f *testing.F) {
+func FuzzUnpad(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add(bytes.Repeat([]byte{16}, 16))
 	f.Add(make([]byte, 16))
 	f.Fuzz(func(t *testing.T, last []byte) {

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"fenc/wire"
+	"fenc/wire/fuzztest"
 )
 
 func TestStoredPath(t *testing.T) {
@@ -123,7 +124,8 @@ func TestAlternativePathFits(t *testing.T) {
 
 // FuzzStoredPath: what is admitted is safe and nothing is left to mend, and so is its
 // alternative.
-func FuzzStoredPath(f *testing.F) {
+func FuzzStoredPath(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, seed := range []string{
 		"note.txt", "/a/b", `C:\a\b`, `\\server\share\a`, "./a//b", "..", "a/../b", `..\a`, "a/", "C:", "\x00", "\xff", ".a", "a.",
 		strings.Repeat("é", 127),

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"fenc/wire/fuzztest"
 )
 
 // random fills a value with what its type and bound allow; lists and texts have
@@ -181,7 +183,8 @@ func TestInviteLine(t *testing.T) {
 	}
 }
 
-func FuzzMessage(f *testing.F) {
+func FuzzMessage(tf *testing.F) {
+	f := fuzztest.New(tf)
 	r := rand.New(rand.NewPCG(7, 7))
 	for code := range messageOf {
 		f.Add(uint16(code), Append(nil, message(r, code, 2))[HeaderSize:])
@@ -200,7 +203,8 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-func FuzzReader(f *testing.F) {
+func FuzzReader(tf *testing.F) {
+	f := fuzztest.New(tf)
 	r := rand.New(rand.NewPCG(8, 8))
 	var all []byte
 	for code := range messageOf {
@@ -230,7 +234,8 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-func FuzzInvite(f *testing.F) {
+func FuzzInvite(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add(Invite{Address: "[::1]:1", Server: Fingerprint{1}, Token: Token{2}}.Line())
 	f.Add("fenc4-a/b")
 	f.Fuzz(func(t *testing.T, line string) {
@@ -244,7 +249,8 @@ func FuzzInvite(f *testing.F) {
 	})
 }
 
-func FuzzFingerprint(f *testing.F) {
+func FuzzFingerprint(tf *testing.F) {
+	f := fuzztest.New(tf)
 	f.Add(Fingerprint{1, 2, 250}.String())
 	f.Add("SHA256:" + strings.Repeat("A", 42) + "B")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -254,7 +260,8 @@ func FuzzFingerprint(f *testing.F) {
 	})
 }
 
-func FuzzCertificate(f *testing.F) {
+func FuzzCertificate(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, id := range []byte{0, 1, 200} {
 		f.Add(kitIdentity(id).held().certificate.Certificate[0])
 	}

@@ -4,10 +4,13 @@ import (
 	"testing"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"fenc/wire/fuzztest"
 )
 
 // A line that is taken for a pattern is one wherever it is used.
-func FuzzRule(f *testing.F) {
+func FuzzRule(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, line := range []string{"*.o", "!keep.o", "/build/", "**/a/**", `a\ `, "[a-z]*", "{a,b}", "# comment", "\\"} {
 		f.Add(line, "a/b.o")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"lukechampine.com/blake3"
 
+	"fenc/wire/fuzztest"
 	"fenc/wire/v4/tree"
 )
 
@@ -162,7 +163,8 @@ func TestHashingAllocatesNothing(t *testing.T) {
 	}
 }
 
-func FuzzRoot(f *testing.F) {
+func FuzzRoot(tf *testing.F) {
+	f := fuzztest.New(tf)
 	for _, size := range []uint32{0, 1, 1024, tree.MinChunkSize, tree.MinChunkSize + 1, 3*tree.MinChunkSize - 1} {
 		f.Add(size, uint64(size))
 	}
