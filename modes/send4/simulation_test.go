@@ -221,8 +221,11 @@ func (s *simulated) sendAll(name string, items []send4.Item, streams int) {
 		left = left[1:]
 		return item, true
 	}
+	var mu sync.Mutex // over ended: files may end at the same time
 	ended := make(map[string]int)
 	report := func(r send.Result) {
+		mu.Lock()
+		defer mu.Unlock()
 		ended[r.Name]++
 		if r.Err != nil {
 			s.t.Errorf("%s: %s: %v", name, r.Name, r.Err)
