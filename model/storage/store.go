@@ -72,9 +72,10 @@ func Sender(ctx context.Context) string {
 type Limits struct {
 	MinChunk  int64 // bytes of the smallest chunk, a power of two; a file's only or last one may be shorter
 	MaxChunks int   // of one upload
-	// Marks: Sync gives marks, and Seal, Holds and Settle go by them. Such a store may
-	// be written by several processes at once.
+	// Marks: Sync gives marks, and Seal, Holds and Settle go by them.
 	Marks bool
+	// Shared: several processes may write to the store at once.
+	Shared bool
 	// PackAll: small files stay in packs, however few come together, since each object
 	// costs the store as much as many bytes.
 	PackAll bool

@@ -75,7 +75,7 @@ func OpenGated(c *model.Catalogue, s storage.Store, log *slog.Logger, ask Gate, 
 		live: make(map[model.ID]*Upload), proven: make(map[model.ID]bool), reaching: make(chan struct{}, 1), small: newSmallFiles(), unpack: newUnpacker(),
 	}
 	a.folder, _ = s.(*storage.Folder)
-	if !a.limits.Marks {
+	if !a.limits.Shared {
 		a.stuck = make(map[model.ID]bool)
 	}
 	a.policy.Store(new(Policy))
@@ -195,7 +195,7 @@ func (a *Archive) giveUp(part storage.Partial, id model.ID) error {
 // open upload's, and its bytes go with that. So it does where another database may have
 // taken the place of the one that says that the upload is open.
 func (a *Archive) forget(id model.ID) error {
-	if !a.limits.Marks && !a.Catalogue.Shared() {
+	if !a.limits.Shared && !a.Catalogue.Shared() {
 		return errors.Join(a.store.Remove(id.String()), a.Catalogue.Abandon(id))
 	}
 	gone, err := a.Catalogue.Discard(id)
@@ -215,7 +215,7 @@ func (a *Archive) drop(id model.ID, l lease) error {
 // removeGarbage removes at once what has turned to garbage, where nobody else has it
 // open.
 func (a *Archive) removeGarbage(id model.ID, gone bool) error {
-	if !gone || a.limits.Marks {
+	if !gone || a.limits.Shared {
 		return nil
 	}
 	return a.store.Remove(id.String())
@@ -224,7 +224,7 @@ func (a *Archive) removeGarbage(id model.ID, gone bool) error {
 // mayPass reports whether what keeps a sealed upload from becoming an object says
 // nothing of the upload, which is completed later then: by adopt.
 func (a *Archive) mayPass(err error) bool {
-	return err != nil && a.limits.Marks && !errors.Is(err, storage.ErrGone) && !errors.Is(err, storage.ErrMarks) &&
+	return err != nil && a.limits.Shared && !errors.Is(err, storage.ErrGone) && !errors.Is(err, storage.ErrMarks) &&
 		!errors.Is(err, storage.ErrSealed)
 }
 

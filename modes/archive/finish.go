@@ -19,8 +19,7 @@ import (
 // model.Catalogue.Commit, ErrGateRefused and ErrGateUnavailable. Where ctx ends while
 // the gate is asked, it is asked again, and the upload may become a file all the same.
 func (u *Upload) Finish(ctx context.Context, digest model.Hash) (model.File, error) {
-	marked := u.archive.limits.Marks
-	if marked {
+	if u.archive.limits.Shared {
 		if err := u.awaitOthers(ctx); err != nil {
 			return model.File{}, err
 		}
@@ -32,7 +31,7 @@ func (u *Upload) Finish(ctx context.Context, digest model.Hash) (model.File, err
 	if model.Hash(tree.Root(hashes)) != digest {
 		return model.File{}, &DiffersError{hashes}
 	}
-	if marked { // whoever completes it after a crash goes by what is recorded
+	if u.archive.limits.Marks { // whoever completes it after a crash goes by what is recorded
 		if err := u.makeDurable(false); err != nil {
 			return model.File{}, err
 		}
@@ -100,7 +99,7 @@ func (u *Upload) keep(ctx context.Context, digest model.Hash) (model.File, error
 	}
 	l, err := a.seal(id, u.row.Size, model.Sums{BLAKE3: digest})
 	defer l.end()
-	if err != nil && a.limits.Marks && !errors.Is(err, model.ErrNoUpload) {
+	if err != nil && a.limits.Shared && !errors.Is(err, model.ErrNoUpload) {
 		return model.File{}, errors.Join(err, u.part.Close()) // what is recorded is sound, and perhaps in other hands
 	}
 	if err != nil {
@@ -195,7 +194,7 @@ func (u *Upload) close(sealed bool, failed error) {
 	var err error
 	if failed == nil {
 		err = u.part.Close()
-	} else if a.limits.Marks && !errors.Is(failed, ErrOfferAgain) && !errors.Is(failed, storage.ErrGone) {
+	} else if a.limits.Shared && !errors.Is(failed, ErrOfferAgain) && !errors.Is(failed, storage.ErrGone) {
 		err = errors.Join(failed, u.part.Close()) // what is recorded is sound, and perhaps in other hands
 	} else {
 		err = a.giveUp(u.part, u.row.ID)
@@ -241,7 +240,7 @@ func (a *Archive) resume(ctx context.Context, want model.Upload, owner Owner, w 
 				return nil, nil, err
 			}
 			taken = nil
-		} else if a.limits.Marks && a.now().Sub(row.TouchedAt.Time) < othersStall {
+		} else if a.limits.Shared && a.now().Sub(row.TouchedAt.Time) < othersStall {
 			a.release(row.ID)
 			continue // another process may have it open
 		}
@@ -292,7 +291,7 @@ func (a *Archive) reopen(ctx context.Context, row model.Upload, owner Owner, w W
 	if err != nil {
 		return nil, nil, err
 	}
-	if a.limits.Marks {
+	if a.limits.Shared {
 		now, ok, err := a.Catalogue.Upload(row.ID)
 		if err == nil && !ok {
 			err = model.ErrNoUpload
@@ -321,9 +320,9 @@ func (a *Archive) reopen(ctx context.Context, row model.Upload, owner Owner, w W
 		if i >= len(u.chunks) {
 			continue
 		}
-		if !proven || a.limits.Marks {
+		if !proven || a.limits.Shared {
 			holds, err := part.Holds(i, r.Mark, u.proves(i, r.Hash))
-			if err != nil && a.limits.Marks {
+			if err != nil && a.limits.Shared {
 				u.Detach(owner)
 				return nil, nil, err
 			}

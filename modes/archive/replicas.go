@@ -45,7 +45,7 @@ type lease struct {
 // returns model.ErrLeased where another process completes it, model.ErrNoUpload where
 // it is over.
 func (a *Archive) lease(id model.ID) (lease, error) {
-	if !a.limits.Marks {
+	if !a.limits.Shared {
 		return lease{}, nil
 	}
 	epoch, err := a.Catalogue.Lease(id, leaseFor)
@@ -108,7 +108,7 @@ func (a *Archive) runAdopt(ctx context.Context) {
 
 // sealed lists sealed uploads that no process completes.
 func (a *Archive) sealed() (sealed []model.Upload, err error) {
-	if a.limits.Marks {
+	if a.limits.Shared {
 		return a.Catalogue.SealingUnleased(garbageAtOnce)
 	}
 	a.liveMu.Lock()
@@ -148,7 +148,7 @@ func (a *Archive) adopt(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("complete %q of client %q: %w", u.FileName, u.Client.Name, err))
 		}
 	}
-	if !a.limits.Marks {
+	if !a.limits.Shared {
 		return errors.Join(errs...) // an open upload is this process's
 	}
 	streams, err := a.Catalogue.OpenStreams(a.now().Add(-streamsLast), garbageAtOnce)

@@ -30,7 +30,7 @@ const (
 // process: verified uploads are completed, unverified ones removed, files
 // committed since the last agreement looked at.
 func (a *Archive) settle() error {
-	if a.limits.Marks {
+	if a.limits.Shared {
 		return nil // other processes may be at work: Run takes up what nobody has
 	}
 	sealed, err := a.Catalogue.Uploads(model.UploadSealing)
@@ -255,7 +255,7 @@ func (a *Archive) sweep() error {
 	for i, o := range objects {
 		keys[i] = o.String()
 	}
-	if !a.limits.Marks {
+	if !a.limits.Shared {
 		if err := a.store.Purge(keys...); err != nil {
 			return err
 		}

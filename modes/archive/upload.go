@@ -210,7 +210,7 @@ func (a *Archive) Attach(ctx context.Context, id, client model.ID, owner Owner, 
 	a.liveMu.Lock()
 	u := a.live[id]
 	a.liveMu.Unlock()
-	if u == nil && a.limits.Marks {
+	if u == nil && a.limits.Shared {
 		return a.attach(ctx, id, client, owner, w)
 	}
 	if u == nil || u.row.ClientID != client {
@@ -256,7 +256,7 @@ func (u *Upload) Claim(owner Owner, off uint64, n int) error {
 		*c = chunk{state: filling, owner: owner}
 	case c.state == empty:
 		return fmt.Errorf("%w: chunk %d begins at %d, not at %d", ErrBlock, i, start, off)
-	case (c.state == written || c.state == filling && c.owner != owner) && int64(off) == start && u.archive.limits.Marks:
+	case (c.state == written || c.state == filling && c.owner != owner) && int64(off) == start && u.archive.limits.Shared:
 		return ErrElsewhere // another process, which does not know of it, asked for the chunk
 	case c.state != filling || c.owner != owner:
 		return fmt.Errorf("%w: chunk %d has come already, or comes over another connection", ErrBlock, i)
@@ -272,7 +272,7 @@ func (u *Upload) Claim(owner Owner, off uint64, n int) error {
 // may have been told to forget it. Its row then has the hash and mark of what comes.
 // u.mu is held.
 func (u *Upload) comesAgain(c *chunk) bool {
-	return u.archive.limits.Marks && c.state == durable
+	return u.archive.limits.Shared && c.state == durable
 }
 
 // hashers keeps the state of chunks of several blocks between uploads.
@@ -417,7 +417,7 @@ func (u *Upload) Release(chunks []int) error {
 		}
 		switch c := &u.chunks[i]; c.state {
 		case empty:
-			if u.archive.limits.Marks { // another process may have recorded it
+			if u.archive.limits.Shared { // another process may have recorded it
 				recorded = append(recorded, int64(i))
 			}
 		case durable:

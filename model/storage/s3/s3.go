@@ -179,7 +179,7 @@ func newTransport(parts int) *http.Transport {
 
 // Limits implements storage.Store.
 func (s *Store) Limits() storage.Limits {
-	return storage.Limits{MinChunk: minChunk, MaxChunks: maxChunks, PackAll: true, Marks: true}
+	return storage.Limits{MinChunk: minChunk, MaxChunks: maxChunks, Marks: true, Shared: true, PackAll: true}
 }
 
 // Degraded implements storage.Store.

@@ -68,7 +68,7 @@ func (m *Marked) failing() error {
 
 // Limits implements storage.Store.
 func (m *Marked) Limits() storage.Limits {
-	return storage.Limits{MinChunk: m.Chunk, MaxChunks: 8192, Marks: true, PackAll: true}
+	return storage.Limits{MinChunk: m.Chunk, MaxChunks: 8192, Marks: true, Shared: true, PackAll: true}
 }
 
 // Begin implements storage.Store.
