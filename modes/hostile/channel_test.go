@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"fenc/modes/serve/servetest"
 )
 
 // pretender says that it has a key, and signs with noise.
@@ -495,7 +497,7 @@ func (a *attacker) dribble(to net.Conn, b []byte) {
 		if _, err := to.Write(b[i : i+1]); err != nil {
 			return
 		}
-		if strings.Contains(linesWith(a.target.log.String(), a.last), `"session ended"`) {
+		if strings.Contains(servetest.LinesWith(a.target.log.String(), a.last), `"session ended"`) {
 			return
 		}
 	}

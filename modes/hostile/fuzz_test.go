@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"fenc/modes/serve/servetest"
 	"fenc/wire/fuzztest"
 	"fenc/wire/v4"
 )
@@ -45,11 +46,9 @@ func FuzzServer(tf *testing.F) {
 		}
 		l.NetConn().Close()
 		if strings.Contains(s.log.String(), "session crashed") {
-			t.Fatal(linesWith(s.log.String(), "session crashed"))
+			t.Fatal(servetest.LinesWith(s.log.String(), "session crashed"))
 		}
-		s.log.mu.Lock()
-		s.log.text.Reset()
-		s.log.mu.Unlock()
+		s.log.Reset()
 		s.wantFolder(t, "bystander", untouched)
 	})
 }

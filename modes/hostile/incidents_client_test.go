@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"fenc/modes/serve/servetest"
 	"fenc/wire/v4"
 )
 
@@ -159,16 +160,16 @@ func TestNoRawEscapes(t *testing.T) {
 				"listen = \"127.0.0.1:0\"\nlog_level = \"debug\"\nlog_format = %q\nregistration = \"open\"\nconfine = false\nstorage = \"files\"\ndatabase = \"fenc.db\"\n", format), 0o600))
 			config := filepath.Join(dir, "server.toml")
 			ctx, cancel := context.WithCancel(t.Context())
-			log := newLogbook()
+			log := servetest.NewLog()
 			ended := make(chan int, 1)
 			go func() {
 				ended <- fenc(ctx, log, "", "serve", "--config", config)
 			}()
 			defer func() { cancel(); <-ended }()
-			line := log.await(t, "SHA256:")
+			line := log.Await(t, "SHA256:")
 			address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
 			for address.FindString(line) == "" {
-				line = log.await(t, "127.0.0.1:")
+				line = log.Await(t, "127.0.0.1:")
 			}
 			s := &target{addr: address.FindString(line)}
 			c := s.newClient(t, spiteful)
@@ -180,7 +181,7 @@ func TestNoRawEscapes(t *testing.T) {
 			}
 			l.says(frame(1114, make([]byte, 3))) // ends the session
 			l.ended(7)
-			log.await(t, "session ended", "gpj")
+			log.Await(t, "session ended", "gpj")
 			for _, evilName := range []string{spiteful + "\x1b[2J", "\u009b31m" + spiteful} {
 				l := s.newClient(t, evilName).connect(t)
 				l.hello()
@@ -189,7 +190,7 @@ func TestNoRawEscapes(t *testing.T) {
 			p := s.dial(t)
 			must(t, write(p, []byte("GET /\x1b[2J\u202e HTTP/1.1\r\n\r\n")))
 			wantClosed(t, p)
-			log.await(t, "HTTP")
+			log.Await(t, "HTTP")
 			for _, args := range [][]string{{"files"}, {"files", "--json"}, {"clients"}, {"clients", "--json"}, {"check"}, {"uploads"}, {"uploads", "--json"}} {
 				args = append(args, "--config", config)
 				var out output

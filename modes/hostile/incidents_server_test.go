@@ -2,10 +2,8 @@ package hostile_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,6 +18,8 @@ import (
 	"fenc/config/need"
 	"fenc/model"
 	"fenc/model/storage"
+	"fenc/model/storage/storagetest"
+	"fenc/modes/serve/servetest"
 	"fenc/wire"
 	"fenc/wire/v4"
 )
@@ -248,84 +248,30 @@ func mustClients(t *testing.T, s *target) []model.ClientUse {
 	return clients
 }
 
-// failing is a file system that fails with an error which says more than is a
-// client's business.
-type failing struct {
-	storage.FS
-	on *atomic.Pointer[string] // the call that fails
-}
-
+// secretPlace stands in errors that say more than is a client's business.
 const secretPlace = "/srv/secret-place/token-4711"
-
-func (f failing) fail(call string) error {
-	if on := f.on.Load(); on != nil && *on == call {
-		return &fs.PathError{Op: call, Path: secretPlace, Err: syscall.EIO}
-	}
-	return nil
-}
-
-func (f failing) OpenFile(name string, flag int, perm fs.FileMode) (storage.File, error) {
-	if err := f.fail("open"); err != nil && flag&os.O_CREATE != 0 {
-		return nil, err
-	}
-	file, err := f.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return failingFile{file, f}, nil
-}
-
-func (f failing) Rename(old, new string) error {
-	return errors.Join(f.fail("rename"), f.FS.Rename(old, new))
-}
-func (f failing) SyncDir(name string) error {
-	return errors.Join(f.fail("syncdir"), f.FS.SyncDir(name))
-}
-
-type failingFile struct {
-	storage.File
-	fs failing
-}
-
-func (f failingFile) Reserve(size int64) error {
-	return errors.Join(f.fs.fail("reserve"), f.File.Reserve(size))
-}
-func (f failingFile) Sync() error { return errors.Join(f.fs.fail("sync"), f.File.Sync()) }
-func (f failingFile) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.fs.fail("write"); err != nil {
-		return 0, err
-	}
-	return f.File.WriteAt(p, off)
-}
-
-func (f failingFile) ReadAt(p []byte, off int64) (int, error) {
-	if err := f.fs.fail("read"); err != nil {
-		return 0, err
-	}
-	return f.File.ReadAt(p, off)
-}
 
 // MinIO told its environment in errors. Whatever fails at the server, a client hears
 // nothing of its paths; the log has all of it.
 func TestErrorsLeakNothing(t *testing.T) {
 	t.Parallel()
-	for _, call := range []string{"open", "reserve", "write", "sync", "rename", "syncdir", "read"} {
+	for _, call := range []string{"create", "reserve", "write", "sync", "rename", "syncdir", "read"} {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
-			var on atomic.Pointer[string]
-			s := serveTarget(t, func(s *target) { s.wrap = func(real storage.FS) storage.FS { return failing{real, &on} } })
+			var failing storagetest.Failing
+			s := serveTarget(t, func(s *target) { s.wrap = failing.On })
 			c := s.newClient(t, "grace")
 			l := c.session(t)
 			l.kept(1, "kept")
-			on.Store(&call)
+			failing.Set(call, secretPlace, syscall.EIO)
 			l.says(small(2, "a", "content"), offer(3, 0, 3*mib, v4.Digest{}, "b"), frame(1109, u32(1)), fetch(4, 0, v4.Digest{}, "kept"))
 			var said strings.Builder
 			reached := false
 			for answered := map[uint32]bool{}; !answered[2] || !answered[4] || !reached || !answered[3]; {
 				code, payload, err := l.hears()
 				if err != nil {
-					on.Store(nil)
-					t.Fatalf("%v, the log has:\n%s", err, linesWith(s.log.String(), "grace"))
+					failing.End()
+					t.Fatalf("%v, the log has:\n%s", err, servetest.LinesWith(s.log.String(), "grace"))
 				}
 				said.Write(payload)
 				switch number := le.Uint32(payload); code {
@@ -337,15 +283,15 @@ func TestErrorsLeakNothing(t *testing.T) {
 					answered[number] = true
 				}
 			}
-			on.Store(nil)
+			failing.End()
 			l.bye()
 			for _, leak := range []string{secretPlace, "token-4711", s.dir, os.TempDir(), os.Getenv("PATH"), "input/output error", ".fenc"} {
 				if leak != "" && strings.Contains(said.String(), leak) {
 					t.Errorf("the client hears of %q: %.500q", leak, said.String())
 				}
 			}
-			s.log.await(t, "token-4711")
-			on.Store(nil)
+			s.log.Await(t, "token-4711")
+			failing.End()
 			must(t, s.archive.Probe())
 		})
 	}

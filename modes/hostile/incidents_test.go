@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"fenc/model"
+	"fenc/modes/serve/servetest"
 )
 
 // Users of x/crypto/ssh took the key that was offered for the one that was proved. A
@@ -25,16 +26,16 @@ func TestUnprovenKeyLeavesNoTrace(t *testing.T) {
 	a := &attacker{T: t, client: s.newClient(t, "attacker")}
 	for range 10 {
 		a.turnedAway(showing(tls.Certificate{Certificate: victim.certificate.Certificate, PrivateKey: a.key}))
-		s.log.await(t, a.last, "session ended", "signature")
+		s.log.Await(t, a.last, "session ended", "signature")
 	}
 	// Nor does a key that nobody knows yet: it is registered by its hello alone.
 	a.connect().Close()
-	s.log.await(t, a.last, "session ended")
+	s.log.Await(t, a.last, "session ended")
 	must(t, s.archive.Catalogue.FlushSeen())
 	if after, _, _ := s.archive.Catalogue.ClientNamed("victim"); !reflect.DeepEqual(after, before) {
 		t.Errorf("the victim is %+v, was %+v", after, before)
 	}
-	if since := s.log.String()[log:]; linesWith(since, "victim") != "" || linesWith(since, victim.fingerprint().String()) != "" {
+	if since := s.log.String()[log:]; servetest.LinesWith(since, "victim") != "" || servetest.LinesWith(since, victim.fingerprint().String()) != "" {
 		t.Errorf("the log has the victim:\n%s", since)
 	}
 	if revoked, err := s.archive.Catalogue.IsRevoked(model.Hash(a.fingerprint())); err != nil || revoked {

@@ -40,7 +40,7 @@ func withstand(t *testing.T, s *target, attacks []attack) {
 			t.Run(attack.name, func(t *testing.T) {
 				a := &attacker{T: t, client: s.newClient(t, fmt.Sprintf("attacker %d", i))}
 				attack.do(a)
-				s.log.await(t, fmt.Sprintf("%q", a.last), `"session ended"`, attack.log)
+				s.log.Await(t, fmt.Sprintf("%q", a.last), `"session ended"`, attack.log)
 				if a.kept == nil {
 					a.kept = attack.keeps
 				}

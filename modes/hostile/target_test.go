@@ -5,7 +5,6 @@
 package hostile_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -30,6 +29,7 @@ import (
 	"fenc/model/storage"
 	"fenc/modes/archive"
 	"fenc/modes/serve"
+	"fenc/modes/serve/servetest"
 	"fenc/modes/serve4"
 	"fenc/wire/v3"
 	"fenc/wire/v4"
@@ -54,69 +54,11 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// logbook keeps lines, and wakes who waits for one.
-type logbook struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	changed chan struct{}
-}
-
-func newLogbook() *logbook { return &logbook{changed: make(chan struct{})} }
-
-func (l *logbook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	close(l.changed)
-	l.changed = make(chan struct{})
-	return l.text.Write(p)
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// await waits for a line that has all the words, and returns it.
-func (l *logbook) await(t testing.TB, words ...string) string {
-	t.Helper()
-	late := time.After(patience)
-	for {
-		l.mu.Lock()
-		text, changed := l.text.String(), l.changed
-		l.mu.Unlock()
-	lines:
-		for line := range strings.Lines(text) {
-			for _, w := range words {
-				if !strings.Contains(line, w) {
-					continue lines
-				}
-			}
-			return line
-		}
-		select {
-		case <-changed:
-		case <-late:
-			t.Fatalf("no line of the log has %q; those of it:\n%s", words, linesWith(text, words[0]))
-		}
-	}
-}
-
-func linesWith(text, word string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, word) {
-			b.WriteString(line)
-		}
-	}
-	return b.String()
-}
-
 // target is a server under attack. It has a bystander, whose files nobody must
 // touch.
 type target struct {
 	dir, addr string
-	log       *logbook
+	log       *servetest.Log
 	identity  v4.Identity
 	settings  serve.Settings
 	v4        serve4.Settings
@@ -142,7 +84,7 @@ func serveTarget(t testing.TB, changes ...func(*target)) *target {
 		t.Fatal(err)
 	}
 	s := &target{
-		dir: t.TempDir(), log: newLogbook(), identity: identity,
+		dir: t.TempDir(), log: servetest.NewLog(), identity: identity,
 		settings: serve.Settings{MaxSessions: 4096, IdleTimeout: patience, ShutdownGrace: patience, Protocol3: true, Registration3: true},
 		v4: serve4.Settings{
 			Identity: identity, RequirePQ: true, Registration: model.RegistrationOpen, Software: "target", Bounds: model.Bounds{Uploads: 16},
@@ -184,7 +126,7 @@ func serveTarget(t testing.TB, changes ...func(*target)) *target {
 			t.Errorf("end of the server: %v", err)
 		}
 		if text := s.log.String(); strings.Contains(text, "session crashed") {
-			t.Errorf("a session crashed:\n%s", linesWith(text, "session crashed"))
+			t.Errorf("a session crashed:\n%s", servetest.LinesWith(text, "session crashed"))
 		}
 	})
 	s.bystander = s.newClient(t, "bystander")

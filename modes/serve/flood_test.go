@@ -150,7 +150,7 @@ func TestFloodFromOneAddressHurtsNoOther(t *testing.T) {
 			flood = append(flood, c)
 		}
 	})
-	s.log.await(t, "connections refused", "127.0.0.2", "max_unadmitted reached")
+	s.log.Await(t, "connections refused", "127.0.0.2", "max_unadmitted reached")
 	for _, name := range []string{"one", "two", "three"} {
 		n := newNewcomer(t, s, id, "127.0.0.3", name).open(t)
 		keep(t, n, "a")
@@ -202,7 +202,7 @@ func TestHandshakesOfOneAddressAreHeldBack(t *testing.T) {
 	if most := 10*perSecond + int(time.Since(begun).Seconds()*perSecond) + 1; served < 10*perSecond || served > most {
 		t.Errorf("%d handshakes of one address, want %d to %d", served, 10*perSecond, most)
 	}
-	s.log.await(t, "connections refused", "127.0.0.2", "max_handshakes_per_address reached")
+	s.log.Await(t, "connections refused", "127.0.0.2", "max_handshakes_per_address reached")
 	keep(t, newNewcomer(t, s, id, "127.0.0.3", "elsewhere").open(t), "a")
 }
 

@@ -32,13 +32,13 @@ func TestFirstContactReturnAndSeveralFiles(t *testing.T) {
 	p.keep("a.txt", "one")
 	p.keep("dir/b.txt", "")
 	p.Close()
-	s.log.await(t, `"session ended"`, `"contact":"registered"`, `"files":2`, `"bytes":3`, `"client":"grace"`, `"reason":"client closed"`)
+	s.log.Await(t, `"session ended"`, `"contact":"registered"`, `"files":2`, `"bytes":3`, `"client":"grace"`, `"reason":"client closed"`)
 	p.back(t, s, "grace").keep("c.txt", strings.Repeat("x", 100_000))
 	s.wantFiles(t, "grace/a.txt", "grace/c.txt", "grace/dir/b.txt")
 	if got := s.stored(t, "grace/a.txt"); got != "one" {
 		t.Errorf("a.txt holds %q", got)
 	}
-	line := s.log.await(t, `"msg":"file"`, `"file":"a.txt"`)
+	line := s.log.Await(t, `"msg":"file"`, `"file":"a.txt"`)
 	for _, want := range []string{`"client":"grace"`, `"address":"127.0.0.1:`, `"bytes":3`, `"seconds":`, `"checksum":"7a6c86f1"`, `"verdict":"verified"`} {
 		if !strings.Contains(line, want) {
 			t.Errorf("log line %s lacks %s", line, want)
@@ -68,7 +68,7 @@ func wantRefused(t *testing.T, s *server, p *peer, request []byte, words ...stri
 		t.Errorf("2101 carries the id %s", m.ClientID)
 	}
 	p.wantClosed()
-	s.log.await(t, append([]string{`"session ended"`, `"level":"WARN"`, p.LocalAddr().String(), "refused"}, words...)...)
+	s.log.Await(t, append([]string{`"session ended"`, `"level":"WARN"`, p.LocalAddr().String(), "refused"}, words...)...)
 }
 
 // registration is a 1100 whose payload is the name alone, as the first client
@@ -140,7 +140,7 @@ func TestResendThenSuccessKeepsOneFile(t *testing.T) {
 	}
 	p.keep("a", "right")
 	s.wantFiles(t, "grace/a")
-	s.log.await(t, `"verdict":"mismatch, resending"`)
+	s.log.Await(t, `"verdict":"mismatch, resending"`)
 }
 
 func TestGivingUpKeepsNothing(t *testing.T) {
@@ -150,7 +150,7 @@ func TestGivingUpKeepsNothing(t *testing.T) {
 	p.offer("a", p.encrypted("x"))
 	p.conclude(v3.CodeGiveUp, "a")
 	s.wantFiles(t)
-	s.log.await(t, `"verdict":"mismatch, given up"`)
+	s.log.Await(t, `"verdict":"mismatch, given up"`)
 	p.keep("a", "the connection goes on")
 }
 
@@ -164,7 +164,7 @@ func TestFirstClientsGivingUpIsAcknowledged(t *testing.T) {
 		p.conclude(v3.CodeResend, "a")
 	}
 	p.conclude(v3.CodeGiveUp, "a")
-	s.log.await(t, "file given up")
+	s.log.Await(t, "file given up")
 	s.wantFiles(t)
 }
 
@@ -180,7 +180,7 @@ func TestResetAfterTheVerdictLosesNothing(t *testing.T) {
 	}
 	p.Conn.(*net.TCPConn).SetLinger(0)
 	p.Close()
-	s.log.await(t, "session ended")
+	s.log.Await(t, "session ended")
 	s.wantFiles(t, "grace/a")
 }
 
@@ -199,7 +199,7 @@ func TestReplacementIsNotSeenBeforeItsVerdict(t *testing.T) {
 	}
 	p.offer("a", p.encrypted("never verified"))
 	p.Close()
-	s.log.await(t, "session ended")
+	s.log.Await(t, "session ended")
 	if got := s.stored(t, "grace/a"); got != "first" {
 		t.Errorf("after a cut connection the file holds %q", got)
 	}
@@ -422,7 +422,7 @@ func replay(t *testing.T, rec recording) {
 		}
 	}
 	p.Close()
-	s.log.await(t, "session ended")
+	s.log.Await(t, "session ended")
 	files, err := s.archive.Catalogue.Files()
 	if err != nil {
 		t.Fatal(err)
@@ -474,7 +474,7 @@ func TestShutdownFinishesWhatIsUnderWay(t *testing.T) {
 	awaitPart(t, s)
 	s.cancel()
 	idle.wantClosed()
-	s.log.await(t, "session ended", `"client":"idle"`, "server is stopping")
+	s.log.Await(t, "session ended", `"client":"idle"`, "server is stopping")
 	if c, err := net.Dial("tcp", s.addr); err == nil {
 		c.Close()
 		t.Error("a stopping server accepts connections")
@@ -483,7 +483,7 @@ func TestShutdownFinishesWhatIsUnderWay(t *testing.T) {
 	busy.answer(v3.CodeFileReceived, &v3.FileReceived{})
 	busy.conclude(v3.CodeValid, "a")
 	busy.wantClosed()
-	s.log.await(t, "session ended", `"client":"busy"`, "server is stopping")
+	s.log.Await(t, "session ended", `"client":"busy"`, "server is stopping")
 	if got := s.stored(t, "busy/a"); len(got) != 300_000 {
 		t.Errorf("%d bytes stored", len(got))
 	}

@@ -24,69 +24,16 @@ import (
 	"fenc/model/storage"
 	"fenc/modes/archive"
 	"fenc/modes/serve"
+	"fenc/modes/serve/servetest"
 	"fenc/wire/v3"
 )
 
 const patience = 60 * time.Second // after which a test is stuck, not slow
 
-// logbook keeps a server's log lines, as text and as JSON, and wakes who waits
-// for one.
-type logbook struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	changed chan struct{}
-}
-
-func (l *logbook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	close(l.changed)
-	l.changed = make(chan struct{})
-	return l.text.Write(p)
-}
-
-// reset forgets what was said.
-func (l *logbook) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text = bytes.Buffer{} // the old one would keep its room
-}
-
-func (l *logbook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// await waits for a line that has all the words, and returns it.
-func (l *logbook) await(t testing.TB, words ...string) string {
-	t.Helper()
-	late := time.After(patience)
-	for {
-		l.mu.Lock()
-		text, changed := l.text.String(), l.changed
-		l.mu.Unlock()
-	lines:
-		for line := range strings.Lines(text) {
-			for _, w := range words {
-				if !strings.Contains(line, w) {
-					continue lines
-				}
-			}
-			return line
-		}
-		select {
-		case <-changed:
-		case <-late:
-			t.Fatalf("no line of the log has %q:\n%s", words, text)
-		}
-	}
-}
-
 // server is a server under test.
 type server struct {
 	dir, addr string
-	log       *logbook
+	log       *servetest.Log
 	settings  serve.Settings
 	wrap      func(storage.FS) storage.FS
 	archive   *archive.Archive
@@ -107,7 +54,7 @@ func withFS(wrap func(storage.FS) storage.FS) option { return func(s *server) { 
 func start(t testing.TB, dir string, options ...option) *server {
 	t.Helper()
 	s := &server{
-		dir: dir, log: &logbook{changed: make(chan struct{})}, ended: make(chan error, 1),
+		dir: dir, log: servetest.NewLog(), ended: make(chan error, 1),
 		settings: serve.Settings{MaxSessions: 4096, IdleTimeout: time.Minute, ShutdownGrace: patience, Protocol3: true, Registration3: true},
 	}
 	for _, o := range options {

@@ -7,18 +7,16 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"fenc/config/need"
-	"fenc/model/storage"
+	"fenc/model/storage/storagetest"
 	"fenc/modes/serve"
 	"fenc/wire/fuzztest"
 	"fenc/wire/v3"
@@ -86,7 +84,7 @@ func TestBadInputEndsItsOwnSession(t *testing.T) {
 			p := hello(t, s, fmt.Sprintf("attacker %d", i))
 			address := p.LocalAddr().String()
 			a.send(p)
-			s.log.await(t, `"session ended"`, `"level":"WARN"`, fmt.Sprintf("%q", address), a.word)
+			s.log.Await(t, `"session ended"`, `"level":"WARN"`, fmt.Sprintf("%q", address), a.word)
 			hello(t, s, fmt.Sprintf("honest %d", i)).keep("a", "served")
 		})
 	}
@@ -129,7 +127,7 @@ func TestStrangersAreClosedUnanswered(t *testing.T) {
 			p := dial(t, s)
 			p.send(c.sent)
 			p.wantNothing()
-			s.log.await(t, `"session ended"`, p.LocalAddr().String(), c.word)
+			s.log.Await(t, `"session ended"`, p.LocalAddr().String(), c.word)
 		})
 	}
 	t.Run("TLS", func(t *testing.T) {
@@ -137,7 +135,7 @@ func TestStrangersAreClosedUnanswered(t *testing.T) {
 		if err := tls.Client(p, &tls.Config{InsecureSkipVerify: true}).Handshake(); err == nil {
 			t.Error("a TLS handshake succeeded")
 		}
-		s.log.await(t, `"session ended"`, p.LocalAddr().String(), `"sent":"TLS"`)
+		s.log.Await(t, `"session ended"`, p.LocalAddr().String(), `"sent":"TLS"`)
 	})
 	hello(t, s, "honest").keep("a", "served")
 }
@@ -164,7 +162,7 @@ func TestCutAtEveryByteLeavesNothing(t *testing.T) {
 	cut := func(p *peer, message []byte, n int) {
 		p.send(message[:n])
 		p.Close()
-		s.log.await(t, `"session ended"`, fmt.Sprintf("%q", p.LocalAddr().String()))
+		s.log.Await(t, `"session ended"`, fmt.Sprintf("%q", p.LocalAddr().String()))
 	}
 	var group sync.WaitGroup
 	limit := make(chan struct{}, 16)
@@ -216,7 +214,7 @@ func TestBadPaddingIsAnsweredLikeABadChecksum(t *testing.T) {
 	p.offer("a", ciphertext)
 	p.send(p.verdict(v3.CodeValid, "a"))
 	p.wantClosed()
-	s.log.await(t, "session ended", "cannot be decrypted")
+	s.log.Await(t, "session ended", "cannot be decrypted")
 	if got := s.stored(t, "grace/a"); got != "right" {
 		t.Errorf("the verified file holds %q", got)
 	}
@@ -229,17 +227,17 @@ func TestSilenceAndDribblingEndWithinTheIdleTimeout(t *testing.T) {
 	t.Run("silent from the start", func(t *testing.T) {
 		p := dial(t, s)
 		p.wantNothing()
-		s.log.await(t, "session ended", p.LocalAddr().String(), "silent for 300ms")
+		s.log.Await(t, "session ended", p.LocalAddr().String(), "silent for 300ms")
 	})
 	t.Run("silent after the key", func(t *testing.T) {
 		p := hello(t, s, "silent")
 		p.wantClosed()
-		s.log.await(t, "session ended", p.LocalAddr().String(), "silent for 300ms")
+		s.log.Await(t, "session ended", p.LocalAddr().String(), "silent for 300ms")
 	})
 	t.Run("silent within the content", func(t *testing.T) {
 		p := hello(t, s, "stuck")
 		p.send(p.file("a", p.encrypted(strings.Repeat("x", 100_000)))[:50_000])
-		s.log.await(t, "session ended", p.LocalAddr().String(), "300ms")
+		s.log.Await(t, "session ended", p.LocalAddr().String(), "300ms")
 		s.wantFiles(t)
 	})
 	for outcome, begin := range map[string]func(t *testing.T) (*peer, []byte){
@@ -262,7 +260,7 @@ func TestSilenceAndDribblingEndWithinTheIdleTimeout(t *testing.T) {
 					break
 				}
 			}
-			s.log.await(t, "session ended", p.LocalAddr().String(), "bytes in 300ms")
+			s.log.Await(t, "session ended", p.LocalAddr().String(), "bytes in 300ms")
 		})
 	}
 }
@@ -272,9 +270,9 @@ func TestSessionsOverTheLimitAreClosed(t *testing.T) {
 	s := start(t, t.TempDir(), withSettings(func(c *serve.Settings) { c.MaxSessions = 2 }))
 	first, second := hello(t, s, "first"), hello(t, s, "second")
 	dial(t, s).wantNothing()
-	s.log.await(t, "connections refused", "max_sessions")
+	s.log.Await(t, "connections refused", "max_sessions")
 	second.Close()
-	s.log.await(t, "session ended", `"client":"second"`)
+	s.log.Await(t, "session ended", `"client":"second"`)
 	// The place is free once the session has left the table, right after its line.
 	for {
 		p := dial(t, s)
@@ -339,52 +337,6 @@ func TestMemoryStaysConstantWhileReceiving(t *testing.T) {
 	s.wantFiles(t)
 }
 
-// faultyFS fails a call while a fault is set.
-type faultyFS struct {
-	storage.FS
-	fault *atomic.Pointer[fault]
-}
-
-type fault struct {
-	call string
-	err  error
-}
-
-func (f faultyFS) failing(call string) error {
-	if at := f.fault.Load(); at != nil && at.call == call {
-		return &fs.PathError{Op: call, Path: "content", Err: at.err}
-	}
-	return nil
-}
-
-func (f faultyFS) OpenFile(name string, flag int, perm fs.FileMode) (storage.File, error) {
-	file, err := f.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return faultyFile{file, f}, nil
-}
-
-func (f faultyFS) Rename(old, new string) error {
-	return errors.Join(f.failing("rename"), f.FS.Rename(old, new))
-}
-
-type faultyFile struct {
-	storage.File
-	fs faultyFS
-}
-
-func (f faultyFile) Reserve(size int64) error {
-	return errors.Join(f.fs.failing("reserve"), f.File.Reserve(size))
-}
-func (f faultyFile) Sync() error { return errors.Join(f.fs.failing("sync"), f.File.Sync()) }
-func (f faultyFile) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.fs.failing("write"); err != nil {
-		return 0, err
-	}
-	return f.File.WriteAt(p, off)
-}
-
 // "Received" is never said of what did not reach the disk, what was verified
 // stays, and uploads go on when the fault is gone.
 func TestFaultsOfTheDiskAreNeverAnsweredAsReceived(t *testing.T) {
@@ -403,11 +355,11 @@ func TestFaultsOfTheDiskAreNeverAnsweredAsReceived(t *testing.T) {
 	} {
 		t.Run(c.call+" "+c.err.Error(), func(t *testing.T) {
 			t.Parallel()
-			var now atomic.Pointer[fault]
-			s := start(t, t.TempDir(), withFS(func(real storage.FS) storage.FS { return faultyFS{real, &now} }))
+			var failing storagetest.Failing
+			s := start(t, t.TempDir(), withFS(failing.On))
 			p := hello(t, s, "grace")
 			p.keep("a", "verified")
-			now.Store(&fault{c.call, c.err})
+			failing.Set(c.call, "content", c.err)
 			if c.verdict {
 				p.offer("a", p.encrypted("lost"))
 				p.send(p.verdict(v3.CodeValid, "a"))
@@ -417,11 +369,11 @@ func TestFaultsOfTheDiskAreNeverAnsweredAsReceived(t *testing.T) {
 			if h, err := v3.ReadResponseHeader(p); err == nil {
 				t.Errorf("got %s", h.Code)
 			}
-			s.log.await(t, "session ended", c.word)
+			s.log.Await(t, "session ended", c.word)
 			if got := s.stored(t, "grace/a"); got != "verified" {
 				t.Errorf("the verified file holds %q", got)
 			}
-			now.Store(nil)
+			failing.End()
 			s.archiveProbe(t)
 			p.back(t, s, "grace").keep("a", "second")
 			s.wantFiles(t, "grace/a")

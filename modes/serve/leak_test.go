@@ -52,7 +52,7 @@ func TestSessionsLeakNothing(t *testing.T) {
 	id := newIdentity(t)
 	s := start(t, t.TempDir(), withProtocol4(id))
 	dial(t, s).Close()
-	s.log.await(t, "session ended") // the server runs
+	s.log.Await(t, "session ended") // the server runs
 	idle := runtime.NumGoroutine()
 	grace := hello(t, s, "grace")
 	grace.Close()
@@ -131,7 +131,7 @@ func TestSessionsLeakNothing(t *testing.T) {
 		open(t).Close() // its epoch ends the earlier sessions of its run
 		for late := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 			if runtime.NumGoroutine() <= goroutines {
-				s.log.reset()
+				s.log.Reset()
 				return measure(t)
 			}
 			if time.Now().After(late) {
