@@ -219,7 +219,7 @@ func (a *Archive) Run(ctx context.Context) {
 	defer gated.Wait()
 	gated.Go(func() { a.runGate(ctx) })
 	gated.Go(func() { a.runAdopt(ctx) })
-	seen, sweep, probe := time.NewTicker(seenEvery), time.NewTicker(sweepEvery), time.NewTicker(probeEvery)
+	seen, sweep, probe := time.NewTicker(seenEvery), time.NewTimer(sweepEvery), time.NewTicker(probeEvery)
 	packs := time.NewTicker(repackEvery)
 	defer packs.Stop()
 	defer seen.Stop()
@@ -233,7 +233,14 @@ func (a *Archive) Run(ctx context.Context) {
 		case <-seen.C:
 			err = errors.Join(a.Catalogue.FlushSeen(), a.noteRoster())
 		case <-sweep.C:
-			err = errors.Join(a.retain(), a.sweep(), a.markSettled())
+			err = a.retain()
+			more, failed := a.sweepSome()
+			err = errors.Join(err, failed, a.markSettled())
+			if more {
+				sweep.Reset(0) // what else is due has its turn between
+			} else {
+				sweep.Reset(sweepEvery)
+			}
 		case <-packs.C:
 			err = a.repack()
 		case <-probe.C:
@@ -245,21 +252,23 @@ func (a *Archive) Run(ctx context.Context) {
 	}
 }
 
-// sweep removes garbage whose grace is over.
-func (a *Archive) sweep() error {
+// sweepSome removes garbage whose grace is over. more is whether there is more than it
+// removes at once.
+func (a *Archive) sweepSome() (more bool, err error) {
 	objects, err := a.Catalogue.GarbageBefore(a.now().Add(-garbageGrace), garbageAtOnce)
 	if err != nil || len(objects) == 0 {
-		return err
+		return false, err
 	}
+	more = len(objects) == garbageAtOnce
 	keys := make([]string, len(objects))
 	for i, o := range objects {
 		keys[i] = o.String()
 	}
 	if !a.limits.Shared {
 		if err := a.store.Purge(keys...); err != nil {
-			return err
+			return false, err
 		}
-		return a.Catalogue.Removed(objects)
+		return more, a.Catalogue.Removed(objects)
 	}
 	// An upload that was given up may be open still. What cannot be removed is not to
 	// keep the rest.
@@ -274,7 +283,7 @@ func (a *Archive) sweep() error {
 		}
 	}
 	gone := slices.DeleteFunc(objects, func(id model.ID) bool { return slices.Contains(failed, id) })
-	return errors.Join(err, a.Catalogue.Removed(gone), a.Catalogue.Delay(failed))
+	return more && err == nil, errors.Join(err, a.Catalogue.Removed(gone), a.Catalogue.Delay(failed))
 }
 
 // Probe asks a degraded storage whether it works again. It returns nil where it

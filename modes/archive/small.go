@@ -21,10 +21,10 @@ const (
 	packsAtOnce = 4        // groups under way at once there
 	packFrom    = 16       // files from which a group goes into a pack; fewer get an object each, shown before the answer
 	smallRoom   = 32 << 20 // bytes of small files in memory, at most
-	reserve     = 512      // ids that are reserved at once
-	// reservePacks is reserve where every group takes one. What is not used is removed
-	// like garbage, by a request each.
-	reservePacks = 16
+	// So many ids are reserved at once: at first few, for what is not used is removed like
+	// garbage, and twice as many each time that they were not enough.
+	reserveLeast = 16
+	reserveMost  = 512
 	// reservedFor is how long reserved ids are used; well within the grace after
 	// which the sweep takes what no row names.
 	reservedFor = garbageGrace / 2
@@ -56,6 +56,7 @@ type smallFiles struct {
 	idsMu      sync.Mutex
 	ids        []model.ID // reserved
 	reservedAt time.Time
+	reserving  int // so many the last time
 }
 
 func newSmallFiles() *smallFiles {
@@ -257,17 +258,18 @@ func (a *Archive) reserved(n int) ([]model.ID, error) {
 	s := a.small
 	s.idsMu.Lock()
 	defer s.idsMu.Unlock()
-	if len(s.ids) < n || a.now().Sub(s.reservedAt) > reservedFor {
-		at := a.now()
-		more := reserve
-		if a.limits.PackAll {
-			more = reservePacks
+	at := a.now()
+	over := at.Sub(s.reservedAt) > reservedFor
+	if over || len(s.ids) < n {
+		reserving := reserveLeast
+		if !over && !a.limits.PackAll { // where every group takes one, and a removal is a request
+			reserving = min(2*s.reserving, reserveMost)
 		}
-		ids, err := a.Catalogue.Reserve(max(n, more))
+		ids, err := a.Catalogue.Reserve(max(n, reserving))
 		if err != nil {
 			return nil, err
 		}
-		s.ids, s.reservedAt = ids, at
+		s.ids, s.reservedAt, s.reserving = ids, at, reserving
 	}
 	ids := s.ids[:n:n]
 	s.ids = s.ids[n:]

@@ -1,0 +1,79 @@
+package archive
+
+import (
+	"context"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sweep removes all garbage whose grace is over.
+func (a *Archive) sweep() error {
+	for {
+		if more, err := a.sweepSome(); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// However much there is to remove, upkeep is done with it at once: it once removed a
+// thousand a minute, and who replaced files faster than that filled the disk.
+func TestUpkeepRemovesAllGarbage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := newSiteIn(t, dir, filepath.Join(dir, "fenc.db"))
+		if _, err := s.Catalogue.Reserve(3*garbageAtOnce + 1); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var upkeep sync.WaitGroup
+		upkeep.Go(func() { s.Run(ctx) })
+		time.Sleep(garbageGrace + 2*sweepEvery)
+		synctest.Wait()
+		cancel()
+		upkeep.Wait()
+		left, err := s.Catalogue.GarbageBefore(time.Now(), 1)
+		if err != nil || len(left) > 0 {
+			t.Errorf("garbage is left: %v, %v", left, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s.Archive = nil // nothing to end behind the test
+	})
+}
+
+// A server that takes a small file now and then reserves few ids, which the sweep has to
+// remove again; one that takes many asks the catalogue seldom.
+func TestIdsAreReservedAsTheyAreNeeded(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	reserved := func(n int) int {
+		t.Helper()
+		if _, err := s.reserved(n); err != nil {
+			t.Fatal(err)
+		}
+		return s.small.reserving
+	}
+	if got := reserved(1); got != reserveLeast {
+		t.Errorf("the first time: %d, want %d", got, reserveLeast)
+	}
+	for range 10_000 {
+		reserved(1)
+	}
+	if got := reserved(1); got != reserveMost {
+		t.Errorf("after 10,000: %d, want %d", got, reserveMost)
+	}
+	now = now.Add(reservedFor + time.Second)
+	if got := reserved(1); got != reserveLeast {
+		t.Errorf("after a pause: %d, want %d", got, reserveLeast)
+	}
+	if got, err := s.reserved(3 * reserveMost); err != nil || len(got) != 3*reserveMost {
+		t.Errorf("got %d ids, %v, want as many as are asked for", len(got), err)
+	}
+}
