@@ -15,7 +15,7 @@ func TestContributingNamesWhatThereIs(t *testing.T) {
 	text := readFile(t, filepath.Join(sourceDir, "CONTRIBUTING.md"))
 	var tests strings.Builder
 	err := filepath.WalkDir(sourceDir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && strings.HasSuffix(path, "_test.go") {
+		if err == nil && strings.HasSuffix(path, "test.go") { // of tests, and of packages for them
 			tests.WriteString(readFile(t, path))
 		}
 		return err
@@ -34,8 +34,14 @@ func TestContributingNamesWhatThereIs(t *testing.T) {
 	}
 	runs := regexp.MustCompile(`-run (\w+) -`).FindAllStringSubmatch(text, -1)
 	for _, run := range runs {
-		if run[1] != "xxx" && !regexp.MustCompile(`\nfunc Test\w*`+strings.TrimPrefix(run[1], "Test")).MatchString(tests.String()) {
+		if run[1] != "xxx" && !regexp.MustCompile(`\nfunc (Test|Fuzz)\w*`+strings.TrimPrefix(strings.TrimPrefix(run[1], "Test"), "Fuzz")).MatchString(tests.String()) {
 			t.Errorf("no test is called like %s", run[1])
+		}
+	}
+	// Behind a flag that go test does not know it looks for no package.
+	for _, command := range regexp.MustCompile("`go test (-[^`]*)`").FindAllStringSubmatch(text, -1) {
+		if regexp.MustCompile(` -[a-z]+\.[a-z]+`).MatchString(" " + command[1]) {
+			t.Errorf("the package does not stand first: go test %s", command[1])
 		}
 	}
 	if len(options) < 8 || len(runs) < 5 {
@@ -45,7 +51,7 @@ func TestContributingNamesWhatThereIs(t *testing.T) {
 	table, _, _ = strings.Cut(table, "\n\n")
 	for _, name := range regexp.MustCompile("`([a-z0-9/]+)`").FindAllStringSubmatch(table, -1) {
 		below := filepath.Join(sourceDir, "modes", filepath.FromSlash(name[1]))
-		if strings.HasPrefix(name[1], "model/") || strings.HasPrefix(name[1], "config/") {
+		if strings.HasPrefix(name[1], "model/") || strings.HasPrefix(name[1], "config/") || strings.HasPrefix(name[1], "wire/") {
 			below = filepath.Join(sourceDir, filepath.FromSlash(name[1]))
 		}
 		if info, err := os.Stat(below); err != nil || !info.IsDir() {
