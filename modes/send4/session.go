@@ -298,7 +298,7 @@ func (s *sending) sendSmall(f *localFile) {
 		s.ask(small)
 	} else {
 		s.main.Begin(s.answerTo(small), func(number uint32) any {
-			small.number = number
+			s.numbered(small, number)
 			return small.message()
 		})
 		item.progress.Move(int64(len(data)))
@@ -330,7 +330,7 @@ func (f *smallFile) message() *v4.Small {
 func (s *sending) ask(f *smallFile) {
 	f.asked = true
 	s.main.Begin(s.answerTo(f), func(number uint32) any {
-		f.number = number
+		s.numbered(f, number)
 		return &v4.Offer{
 			Number: number, Flags: v4.OfferDigest | v4.OfferWhole, Size: uint64(len(f.data)), ModTime: f.modTime, Mode: f.mode,
 			Digest: f.digest, Path: f.item.Name,

@@ -34,6 +34,14 @@ func (s *sending) answerTo(f *smallFile) func(message any) {
 	}
 }
 
+// numbered notes the number of a file's request. The session may end meanwhile, and with
+// it the file.
+func (s *sending) numbered(f *smallFile, number uint32) {
+	s.mu.Lock()
+	f.number = number
+	s.mu.Unlock()
+}
+
 // broke ends a session whose server has broken the protocol.
 func (s *sending) broke(how string) {
 	s.giveUp(s.engine.settings.Lost("sending", fmt.Errorf("%w: %s", v4.ErrFrame, how)))
@@ -56,11 +64,12 @@ func (s *sending) end(f *smallFile, answer *v4.Received, err error) {
 	s.mu.Lock()
 	_, open := s.pending[f]
 	delete(s.pending, f)
+	number := f.number // of its latest request; 0 where the session ends before the first
 	s.mu.Unlock()
 	if !open {
 		return
 	}
-	s.main.Forget(f.number)
+	s.main.Forget(number)
 	switch {
 	case err != nil:
 		s.engine.retry(s, f.item, int64(len(f.data)), err)
