@@ -67,7 +67,11 @@ func newCluster(t *testing.T, random *rand.Rand, env ...string) *cluster {
 	for i := range clusterReplicas {
 		r := &replica{line: postgrestest.Between(t, database, c.database, c.standby), way: s3test.Between(t, c.store)}
 		c.replicas = append(c.replicas, r)
-		addresses = append(addresses, freeAddress(t))
+		address, err := need.Address()
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses = append(addresses, address)
 		dir := c.folder(i)
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)

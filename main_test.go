@@ -222,17 +222,6 @@ func deadAddress(t testing.TB) string {
 	return conn.LocalAddr().String()
 }
 
-// freeAddress is an address where a process of the test's is to listen.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestFirstSendRegistersAndSecondReturns(t *testing.T) {
 	t.Parallel()
 	d := serve(t, t.TempDir())

@@ -10,7 +10,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,25 +78,15 @@ func Run(dir string, options ...string) (*Server, error) {
 	}
 	var err error
 	for range 5 { // somebody else may take the port first
-		if err = s.choose(); err != nil {
+		if s.address, err = need.Address(); err != nil {
 			return nil, err
 		}
+		s.Endpoint = "http://" + s.address
 		if err = s.start(); err == nil || errors.Is(err, errNoServer) {
 			return s, err
 		}
 	}
 	return nil, err
-}
-
-// choose takes an address that is free at this moment.
-func (s *Server) choose() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s.address = l.Addr().String()
-	s.Endpoint = "http://" + s.address
-	return l.Close()
 }
 
 var binary = sync.OnceValues(func() (string, error) {
@@ -144,7 +134,8 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	args := append([]string{"--port", s.address, "--access", AccessKey, "--secret", SecretKey, "--keep-alive", "--quiet", "posix",
+	ready := "/" + rand.Text() // nobody else answers there, should the port be another server's
+	args := append([]string{"--port", s.address, "--health", ready, "--access", AccessKey, "--secret", SecretKey, "--keep-alive", "--quiet", "posix",
 		"--sidecar", filepath.Join(s.dir, "side")}, s.options...)
 	s.cmd = exec.Command(name, append(args, filepath.Join(s.dir, "root"))...)
 	s.cmd.Dir = s.dir
@@ -160,11 +151,15 @@ func (s *Server) start() error {
 		s.cmd.Wait()
 		close(s.ended)
 	}()
+	asks := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if conn, err := net.Dial("tcp", s.address); err == nil {
-			return conn.Close()
+		if answer, err := asks.Get(s.Endpoint + ready); err == nil {
+			answer.Body.Close()
+			if answer.StatusCode == http.StatusOK {
+				return nil
+			}
 		}
 		select {
 		case <-s.ended:
