@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"fenc/modes/serve/servetest"
 	"fenc/wire/fuzztest"
@@ -17,7 +16,6 @@ import (
 func FuzzServer(tf *testing.F) {
 	f := fuzztest.New(tf)
 	s := serveTarget(f, func(s *target) {
-		s.settings.IdleTimeout = 2 * time.Second
 		s.v4.MaxFileSize, s.v4.Bounds.Bytes = 1<<20, 16<<20
 		s.settings.Protocol3 = false
 	})

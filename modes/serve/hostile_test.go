@@ -223,46 +223,62 @@ func TestBadPaddingIsAnsweredLikeABadChecksum(t *testing.T) {
 
 func TestSilenceAndDribblingEndWithinTheIdleTimeout(t *testing.T) {
 	t.Parallel()
-	s := start(t, t.TempDir(), withSettings(func(c *serve.Settings) { c.IdleTimeout = 300 * time.Millisecond }))
-	t.Run("silent from the start", func(t *testing.T) {
-		p := dial(t, s)
-		p.wantNothing()
-		s.log.Await(t, "session ended", p.LocalAddr().String(), "silent for 300ms")
-	})
-	t.Run("silent after the key", func(t *testing.T) {
-		p := hello(t, s, "silent")
-		p.wantClosed()
-		s.log.Await(t, "session ended", p.LocalAddr().String(), "silent for 300ms")
-	})
-	t.Run("silent within the content", func(t *testing.T) {
-		p := hello(t, s, "stuck")
-		p.send(p.file("a", p.encrypted(strings.Repeat("x", 100_000)))[:50_000])
-		s.log.Await(t, "session ended", p.LocalAddr().String(), "300ms")
-		s.wantFiles(t)
-	})
-	for outcome, begin := range map[string]func(t *testing.T) (*peer, []byte){
-		"header": func(t *testing.T) (*peer, []byte) { return dial(t, s), registration(strings.Repeat("x", 127)) },
-		"content": func(t *testing.T) (*peer, []byte) {
-			p := hello(t, s, "dribbler")
-			return p, p.file("a", p.encrypted(strings.Repeat("x", 100_000)))
-		},
-	} {
-		t.Run("dribbling "+outcome, func(t *testing.T) {
-			p, message := begin(t)
-			tick := time.NewTicker(20 * time.Millisecond)
-			defer tick.Stop()
-			for _, b := range message {
-				<-tick.C
-				if _, err := p.Write([]byte{b}); err != nil {
-					break
-				}
-				if strings.Contains(s.log.String(), p.LocalAddr().String()) {
-					break
-				}
+	// All of them wait at once. A busy machine must not take as long for what is honest.
+	s := start(t, t.TempDir(), withSettings(func(c *serve.Settings) { c.IdleTimeout = 5 * time.Second }))
+	// dribble sends a byte at a time, which goes on for longer than the server waits.
+	dribble := func(p *peer, message []byte) {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for _, b := range message {
+			<-tick.C
+			if _, err := p.Write([]byte{b}); err != nil {
+				break
 			}
-			s.log.Await(t, "session ended", p.LocalAddr().String(), "bytes in 300ms")
+			if strings.Contains(s.log.String(), p.LocalAddr().String()) {
+				break
+			}
+		}
+	}
+	var all sync.WaitGroup
+	for name, test := range map[string]struct {
+		do   func(t *testing.T) *peer
+		says string
+	}{
+		"silent from the start": {func(t *testing.T) *peer {
+			p := dial(t, s)
+			p.wantNothing()
+			return p
+		}, "silent for 5s"},
+		"silent after the key": {func(t *testing.T) *peer {
+			p := hello(t, s, "silent")
+			p.wantClosed()
+			return p
+		}, "silent for 5s"},
+		"silent within the content": {func(t *testing.T) *peer {
+			p := hello(t, s, "stuck")
+			p.send(p.file("a", p.encrypted(strings.Repeat("x", 100_000)))[:50_000])
+			p.wantClosed()
+			return p
+		}, "5s"},
+		"dribbling header": {func(t *testing.T) *peer {
+			p := dial(t, s)
+			dribble(p, registration(strings.Repeat("x", 127)))
+			return p
+		}, "bytes in 5s"},
+		"dribbling content": {func(t *testing.T) *peer {
+			p := hello(t, s, "dribbler")
+			dribble(p, p.file("a", p.encrypted(strings.Repeat("x", 100_000))))
+			return p
+		}, "bytes in 5s"},
+	} {
+		all.Go(func() {
+			t.Run(name, func(t *testing.T) {
+				s.log.Await(t, "session ended", test.do(t).LocalAddr().String(), test.says)
+			})
 		})
 	}
+	all.Wait()
+	s.wantFiles(t)
 }
 
 func TestSessionsOverTheLimitAreClosed(t *testing.T) {
@@ -393,7 +409,7 @@ func (s *server) archiveProbe(t *testing.T) {
 // FuzzSession sends anything at all after a session was opened.
 func FuzzSession(tf *testing.F) {
 	f := fuzztest.New(tf)
-	s := start(f, f.TempDir(), withSettings(func(c *serve.Settings) { c.IdleTimeout, c.MaxFileSize = time.Second, 1<<16 }))
+	s := start(f, f.TempDir(), withSettings(func(c *serve.Settings) { c.MaxFileSize = 1 << 16 }))
 	owner := hello(f, s, "grace")
 	f.Add(owner.file("a", owner.encrypted("x")))
 	f.Add(append(owner.file("a", make([]byte, 32)), owner.verdict(v3.CodeResend, "a")...))
