@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"fenc/modes/serve/servetest"
 	"fenc/wire/fuzztest"
@@ -70,7 +71,9 @@ func FuzzClient(tf *testing.F) {
 		l := &lie{frames: func(s *told, message any) bool {
 			if _, is := message.(*v4.Hello); is {
 				s.put(said)
-				s.CloseWrite()
+				s.CloseWrite() // which is held back, and lets nothing be written from then on
+				s.raw.SetWriteDeadline(time.Time{})
+				s.Flush()
 			}
 			return true
 		}}

@@ -36,6 +36,7 @@ type server struct {
 	log       *servetest.Log
 	settings  serve.Settings
 	wrap      func(storage.FS) storage.FS
+	listener  net.Listener
 	archive   *archive.Archive
 	cancel    context.CancelFunc
 	ended     chan error
@@ -49,6 +50,8 @@ func withSettings(change func(*serve.Settings)) option {
 }
 
 func withFS(wrap func(storage.FS) storage.FS) option { return func(s *server) { s.wrap = wrap } }
+
+func withListener(l net.Listener) option { return func(s *server) { s.listener = l } }
 
 // start runs a server over dir on a free port of the loopback address.
 func start(t testing.TB, dir string, options ...option) *server {
@@ -72,14 +75,15 @@ func start(t testing.TB, dir string, options ...option) *server {
 	if s.archive, err = archive.Open(catalogue, store, log); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	if s.listener == nil {
+		if s.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s.addr = l.Addr().String()
+	s.addr = s.listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	go func() { s.ended <- serve.New(s.archive, s.settings, log).Serve(ctx, l) }()
+	go func() { s.ended <- serve.New(s.archive, s.settings, log).Serve(ctx, s.listener) }()
 	t.Cleanup(func() { s.stop(t) })
 	return s
 }

@@ -3,10 +3,8 @@ package serve_test
 import (
 	"bytes"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -18,7 +16,6 @@ import (
 	"fenc/config/need"
 	"fenc/model/storage/storagetest"
 	"fenc/modes/serve"
-	"fenc/wire/fuzztest"
 	"fenc/wire/v3"
 )
 
@@ -404,28 +401,6 @@ func (s *server) archiveProbe(t *testing.T) {
 	if err := s.archive.Probe(); err != nil {
 		t.Errorf("probe: %v", err)
 	}
-}
-
-// FuzzSession sends anything at all after a session was opened.
-func FuzzSession(tf *testing.F) {
-	f := fuzztest.New(tf)
-	s := start(f, f.TempDir(), withSettings(func(c *serve.Settings) { c.MaxFileSize = 1 << 16 }))
-	owner := hello(f, s, "grace")
-	f.Add(owner.file("a", owner.encrypted("x")))
-	f.Add(append(owner.file("a", make([]byte, 32)), owner.verdict(v3.CodeResend, "a")...))
-	f.Add(owner.verdict(v3.CodeGiveUp, "a"))
-	f.Add(registration("x"))
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		p := owner.back(t, s, "grace")
-		p.Write(sent)
-		p.Conn.(interface{ CloseWrite() error }).CloseWrite()
-		if _, err := io.ReadAll(p); err != nil && !errors.Is(err, syscall.ECONNRESET) {
-			t.Errorf("the session does not end: %v", err)
-		}
-		if strings.Contains(s.log.String(), "session crashed") {
-			t.Fatal(s.log.String())
-		}
-	})
 }
 
 func BenchmarkHandshake(b *testing.B) {

@@ -2,6 +2,7 @@ package serve4
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -35,13 +36,20 @@ var errStopping = errors.New("the server is shutting down")
 // errEnded is the cause of a session's end where nothing else is.
 var errEnded = errors.New("session ended")
 
+// channel is a connection behind its handshake, a *v4.Conn.
+type channel interface {
+	io.Writer
+	Flush() error
+	ConnectionState() tls.ConnectionState
+}
+
 // Session is one connection's conversation.
 type Session struct {
 	server   *Server
 	settings *snapshot // as they were when the session began
 	raw      *wire.Conn
 	admits   func() bool
-	conn     *v4.Conn
+	conn     channel
 	reader   *v4.Reader
 	log      *slog.Logger
 	counts   *stats.Session
@@ -105,14 +113,18 @@ func (k *Session) Run(ctx context.Context) {
 	defer k.cancel(errEnded)
 	k.counts = k.server.stats.Begin(v4.Version, k.raw.RemoteAddr().String(), k.transfers)
 	defer k.counts.End()
-	err := k.secure()
-	if err != nil {
+	if err := k.secure(); err != nil {
 		k.log.Warn("session ended", "seconds", time.Since(k.begun).Seconds(), "reason", "handshake: "+plainReason(err))
 		k.raw.Linger(lingerTime) // the alert says why
 		return
 	}
+	k.speak()
+}
+
+// speak holds the conversation behind the handshake.
+func (k *Session) speak() {
 	go k.write()
-	err = k.converse()
+	err := k.converse()
 	if cause := context.Cause(k.ctx); cause != nil && cause != errEnded {
 		err = cause
 	}
