@@ -125,6 +125,7 @@ func TestPinServerKeyErrors(t *testing.T) {
 		{"wrong type", "attempts = \"3\"", []string{pinA}, `DIR/transfer.toml:1: attempts = "3": text where a whole number belongs; write a whole number from 0 to 100`},
 		{"a table", "[a]", []string{pinA}, "DIR/transfer.toml:1: [a]: unknown table; keys stand outside tables, as in server = …"},
 		{"dotted", "server_key.a = 1", []string{pinA}, "DIR/transfer.toml:1: server_key = {…}: a table where a list of texts belongs" + fingerprint},
+		{"quotes that only the library takes", "server_key = \"\"\", \"" + sixQuotes + " # a\nexclude = [\"\"\"\"b\"\"\"\"\", \"\\\\\"]", []string{pinA}, "DIR/transfer.toml: set server_key: other settings would change; write it by hand: server_key = \"" + pinA + "\""},
 		{"too large", strings.Repeat("#", maxFile), []string{pinA}, "DIR/transfer.toml: set server_key: over 1MiB; write it by hand: server_key = \"" + pinA + "\""},
 	}
 	for _, tc := range tests {
@@ -145,6 +146,11 @@ func TestPinServerKeyErrors(t *testing.T) {
 		t.Errorf("%v, and left are %q", err, names(t, dir))
 	}
 }
+
+// sixQuotes end no text of TOML, which ends at the third, or at the fifth at most. The
+// library takes them behind a backslash that is itself escaped; the editor does not, and
+// tells to write by hand.
+const sixQuotes = "\\\\\"\"\"\"\"\""
 
 func FuzzPinServerKey(tf *testing.F) {
 	f := fuzztest.New(tf)
@@ -171,6 +177,9 @@ func FuzzPinServerKey(tf *testing.F) {
 				return nil, err
 			}
 			return doc.values, nil
+		}
+		if strings.Contains(text, sixQuotes) {
+			return
 		}
 		before, sound := load(text)
 		got, err := pinned("x.toml", text, keys)
