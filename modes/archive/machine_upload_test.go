@@ -20,11 +20,12 @@ func (m *stateMachine) Offer(t *rapid.T) { m.offer(t, m.drawClient(t), drawName(
 // offer returns the upload; nil where it is refused.
 func (m *stateMachine) offer(t *rapid.T, c *owner, name string, content stuff) *way {
 	row := model.Upload{ClientID: c.ID, FileName: name, Path: name, Size: int64(content.size), Protocol: 4}
-	// Waiting ones of this name are taken up, or make room.
+	// Of those that wait under this name the newest that fits is taken up; the others make
+	// room. Several wait where each was offered while the earlier ones were open.
 	var resumed *way
-	for _, w := range slices.Clone(m.ways) {
+	for _, w := range slices.Backward(slices.Clone(m.ways)) {
 		if w.client == c && w.name == name && w.upload == nil {
-			if w.size == content.size { // offered once more only while the others are open: there is one
+			if resumed == nil && w.size == content.size {
 				resumed = w
 			} else {
 				m.drop(w)

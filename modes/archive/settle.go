@@ -219,7 +219,8 @@ func (a *Archive) Run(ctx context.Context) {
 	defer gated.Wait()
 	gated.Go(func() { a.runGate(ctx) })
 	gated.Go(func() { a.runAdopt(ctx) })
-	seen, sweep, probe := time.NewTicker(seenEvery), time.NewTimer(sweepEvery), time.NewTicker(probeEvery)
+	// The first sweep is at once: a server that something ends every minute would have none.
+	seen, sweep, probe := time.NewTicker(seenEvery), time.NewTimer(0), time.NewTicker(probeEvery)
 	packs := time.NewTicker(repackEvery)
 	defer packs.Stop()
 	defer seen.Stop()

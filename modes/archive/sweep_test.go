@@ -19,31 +19,40 @@ func (a *Archive) sweep() error {
 }
 
 // However much there is to remove, upkeep is done with it at once: it once removed a
-// thousand a minute, and who replaced files faster than that filled the disk.
+// thousand a minute, and who replaced files faster than that filled the disk. Its first
+// turn is at the start: a server that did not live for a minute removed nothing.
 func TestUpkeepRemovesAllGarbage(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		s := newSiteIn(t, dir, filepath.Join(dir, "fenc.db"))
-		if _, err := s.Catalogue.Reserve(3*garbageAtOnce + 1); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var upkeep sync.WaitGroup
-		upkeep.Go(func() { s.Run(ctx) })
-		time.Sleep(garbageGrace + 2*sweepEvery)
-		synctest.Wait()
-		cancel()
-		upkeep.Wait()
-		left, err := s.Catalogue.GarbageBefore(time.Now(), 1)
-		if err != nil || len(left) > 0 {
-			t.Errorf("garbage is left: %v, %v", left, err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		s.Archive = nil // nothing to end behind the test
-	})
+	for name, spent := range map[string]struct{ before, during time.Duration }{
+		"while it runs": {0, garbageGrace + 2*sweepEvery}, "when it starts": {garbageGrace + 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				s := newSiteIn(t, dir, filepath.Join(dir, "fenc.db"))
+				if _, err := s.Catalogue.Reserve(3*garbageAtOnce + 1); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(spent.before)
+				ctx, cancel := context.WithCancel(t.Context())
+				var upkeep sync.WaitGroup
+				upkeep.Go(func() { s.Run(ctx) })
+				time.Sleep(spent.during)
+				synctest.Wait()
+				cancel()
+				upkeep.Wait()
+				left, err := s.Catalogue.GarbageBefore(time.Now(), 1)
+				if err != nil || len(left) > 0 {
+					t.Errorf("garbage is left: %v, %v", left, err)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				s.Archive = nil // nothing to end behind the test
+			})
+		})
+	}
 }
 
 // A server that takes a small file now and then reserves few ids, which the sweep has to
