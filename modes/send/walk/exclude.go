@@ -70,7 +70,9 @@ func excludes(rules []rule, path string, isDir bool) bool {
 		if r.folder && !isDir {
 			continue
 		}
-		if matched, _ := doublestar.Match(r.pattern, path); matched { // validated
+		// It was validated. Match does so again where nothing matches, from the middle of a
+		// class like [!a[] on, and takes that for an error.
+		if doublestar.MatchUnvalidated(r.pattern, path) {
 			return !r.include
 		}
 	}

@@ -11,7 +11,7 @@ import (
 // A line that is taken for a pattern is one wherever it is used.
 func FuzzRule(tf *testing.F) {
 	f := fuzztest.New(tf)
-	for _, line := range []string{"*.o", "!keep.o", "/build/", "**/a/**", `a\ `, "[a-z]*", "{a,b}", "# comment", "\\"} {
+	for _, line := range []string{"*.o", "!keep.o", "/build/", "**/a/**", `a\ `, "[a-z]*", "{a,b}", "# comment", "\\", "[!a[]*"} {
 		f.Add(line, "a/b.o")
 	}
 	f.Fuzz(func(t *testing.T, line, path string) {
@@ -19,8 +19,9 @@ func FuzzRule(tf *testing.F) {
 		if err != nil || !ok {
 			return
 		}
-		if _, err := doublestar.Match(r.pattern, path); err != nil {
-			t.Fatalf("%q became %q: %v", line, r.pattern, err)
+		matched := doublestar.MatchUnvalidated(r.pattern, path)
+		if validated, err := doublestar.Match(r.pattern, path); validated != matched {
+			t.Fatalf("%q became %q: %v, and validated again %v, %v", line, r.pattern, matched, validated, err)
 		}
 	})
 }
