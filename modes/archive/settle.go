@@ -220,6 +220,9 @@ func (a *Archive) Run(ctx context.Context) {
 	gated.Go(func() { a.runGate(ctx) })
 	gated.Go(func() { a.runAdopt(ctx) })
 	// The first sweep is at once: a server that something ends every minute would have none.
+	// What expires does so later: the clock may not have been set yet, and clients are to
+	// come back to their uploads first.
+	starting := true
 	seen, sweep, probe := time.NewTicker(seenEvery), time.NewTimer(0), time.NewTicker(probeEvery)
 	packs := time.NewTicker(repackEvery)
 	defer packs.Stop()
@@ -234,13 +237,16 @@ func (a *Archive) Run(ctx context.Context) {
 		case <-seen.C:
 			err = errors.Join(a.Catalogue.FlushSeen(), a.noteRoster())
 		case <-sweep.C:
-			err = a.retain()
+			if !starting {
+				err = a.retain()
+			}
 			more, failed := a.sweepSome()
 			err = errors.Join(err, failed, a.markSettled())
 			if more {
 				sweep.Reset(0) // what else is due has its turn between
 			} else {
 				sweep.Reset(sweepEvery)
+				starting = false
 			}
 		case <-packs.C:
 			err = a.repack()

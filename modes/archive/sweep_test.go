@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"fenc/model"
 )
 
 // sweep removes all garbage whose grace is over.
@@ -53,6 +55,44 @@ func TestUpkeepRemovesAllGarbage(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What expires waits for the second turn: at the start the clock may be wrong, and clients
+// have not come back yet.
+func TestNothingExpiresAtTheStart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := newSiteIn(t, dir, filepath.Join(dir, "fenc.db"))
+		s.mustSend(t, "a", []byte("a"))
+		s.SetPolicy(Policy{Retention: model.Retention{ExpireAfter: time.Hour}})
+		time.Sleep(2 * time.Hour)
+		there := func() bool {
+			_, ok, err := s.Catalogue.File(s.client.ID, "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var upkeep sync.WaitGroup
+		upkeep.Go(func() { s.Run(ctx) })
+		synctest.Wait()
+		if !there() {
+			t.Error("the file has expired at the start")
+		}
+		time.Sleep(2 * sweepEvery)
+		synctest.Wait()
+		if there() {
+			t.Error("the file has not expired a minute later")
+		}
+		cancel()
+		upkeep.Wait()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s.Archive = nil // nothing to end behind the test
+	})
 }
 
 // A server that takes a small file now and then reserves few ids, which the sweep has to
