@@ -2,169 +2,204 @@ package serve4
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"lukechampine.com/blake3"
 
-	"fenc/model"
-	"fenc/model/storage"
-	"fenc/modes/archive"
-	"fenc/modes/serve/servetest"
-	"fenc/modes/stats"
-	"fenc/wire"
 	"fenc/wire/fuzztest"
 	"fenc/wire/v4"
 )
 
-// plain is a channel of which the handshake was left out, which takes nine tenths of a
-// session's time.
-type plain struct {
-	*servetest.Said
-	state tls.ConnectionState
-}
+// How patient a client is: what it waits for before it says the next frame.
+const (
+	waitsForNothing = iota
+	waitsForAccept  // each offer's answer
+	waitsForAnswers // and each finish's
+	kindsOfPatience
+)
 
-func (plain) Flush() error                           { return nil }
-func (p plain) ConnectionState() tls.ConnectionState { return p.state }
-
-// answering is whether a goroutine is making an answer.
-func (k *Session) answering() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for _, r := range k.active {
-		if r.busy {
-			return true
-		}
-	}
-	return false
-}
-
-// FuzzRequests says anything at all after a hello. The session ends, all that comes back
-// is frames, and no file of others changes.
+// FuzzRequests says anything at all after a hello: first, then aside over a further
+// connection of the session unless it is empty, then last. Both end, all that comes
+// back is frames, no file of others changes, and what is stored is what the catalogue
+// says.
 func FuzzRequests(tf *testing.F) {
 	f := fuzztest.New(tf)
-	must := func(err error) {
-		f.Helper()
-		if err != nil {
-			f.Fatal(err)
+	for _, c := range conversations(f) {
+		f.Add(c.first, c.aside, c.last, uint8(waitsForAnswers))
+	}
+	// A place is left after so many sessions: what they make of it has its bounds, and a
+	// failure its few causes.
+	const most = 1000
+	var here *place
+	sessions := 0
+	f.Cleanup(func() {
+		if here != nil {
+			here.leave(f)
 		}
-	}
-	dir, log := f.TempDir(), slog.New(slog.DiscardHandler)
-	files := filepath.Join(dir, "files")
-	store, err := storage.OpenFolder(files)
-	must(err)
-	catalogue, err := model.Open(filepath.Join(dir, "fenc.db"), model.Options{})
-	must(err)
-	kept, err := archive.Open(catalogue, store, log)
-	must(err)
-	f.Cleanup(func() { must(kept.Close()) })
-	identity, err := v4.NewIdentity()
-	must(err)
-	bounds := model.Bounds{Uploads: 16, Files: 1000, Bytes: 16 << 20}
-	kept.SetPolicy(archive.Policy{Bounds: bounds})
-	server := New(kept, Settings{
-		Identity: identity, Registration: model.RegistrationOpen, MaxFileSize: 1 << 20, Bounds: bounds, Software: "fuzzed",
-	}, stats.New(), log)
-
-	// converse says a hello and the rest, and returns what comes back.
-	epoch := uint64(0)
-	converse := func(name string, key ed25519.PublicKey, said []byte) []byte {
-		epoch++
-		hello := v4.Append(nil, &v4.Hello{Wishes: v4.RightSend | v4.RightRead | v4.RightReplace, Instance: v4.ID{1}, Epoch: epoch, Name: name})
-		c := servetest.NewSaid(append(hello, said...))
-		k := server.NewSession(wire.NewConn(c, time.Minute), func() bool { return true })
-		c.Before = func() { // as a client would; a finish may wait for a block that was cut off here
-			late := time.After(time.Second)
-			for k.answering() {
-				select {
-				case <-c.Wrote:
-				case <-k.ctx.Done():
-					return
-				case <-late:
-					return
-				}
-			}
+	})
+	f.Fuzz(func(t *testing.T, first, aside, last []byte, patience uint8) {
+		if here != nil && sessions%most == 0 {
+			here.leave(t)
+			here = nil
 		}
-		k.counts = server.stats.Begin(v4.Version, c.RemoteAddr().String(), k.transfers)
-		k.conn = plain{c, tls.ConnectionState{
-			Version: tls.VersionTLS13, NegotiatedProtocol: v4.ALPN, PeerCertificates: []*x509.Certificate{{PublicKey: key}},
-		}}
-		k.reader = v4.NewReader(k.raw)
-		k.speak()
-		k.counts.End()
-		c.Close()
-		heard, _ := c.Heard()
-		return heard
-	}
-	newKey := func() ed25519.PublicKey {
-		public, _, err := ed25519.GenerateKey(nil)
-		must(err)
-		return public
-	}
-
-	const untouched = "the bystander's"
-	converse("bystander", newKey(), v4.Append(nil, &v4.Small{
-		Number: 1, Mode: 0o600, Path: "a", Digest: blake3.Sum256([]byte(untouched)), Data: []byte(untouched),
-	}))
-	bystander, _, err := catalogue.ClientNamed("bystander")
-	must(err)
-	bystanders := func(t testing.TB) {
-		t.Helper()
-		file, _, err := catalogue.File(bystander.ID, "a")
-		if err != nil || !file.Verified || file.Version != 1 {
-			t.Fatalf("the bystander's file: %+v, %v", file, err)
+		if here == nil {
+			here = newPlace(t)
 		}
-		content, err := kept.OpenFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer content.Close()
-		got := make([]byte, len(untouched)+1)
-		if n, err := content.ReadAt(got, 0); string(got[:n]) != untouched {
-			t.Fatalf("the bystander's file: got %q, %v", got[:n], err)
-		}
-	}
-	bystanders(f)
-
-	conversations, err := filepath.Glob("../../wire/v4/testdata/kit/conversation-*")
-	must(err)
-	if len(conversations) == 0 {
-		f.Fatal("no conversations to begin from")
-	}
-	for _, file := range conversations {
-		data, err := os.ReadFile(file)
-		must(err)
-		_, said, _ := strings.Cut(string(data), "\n\n")
-		size := int(binary.LittleEndian.Uint32([]byte(said[3:7])))
-		f.Add([]byte(said[7+size:])) // behind the hello
-	}
-	key, runs := newKey(), 0
-	f.Cleanup(func() { bystanders(f) }) // before the archive is closed
-	f.Fuzz(func(t *testing.T, said []byte) {
-		heard := converse("fuzzer", key, said)
-		for r := v4.NewReader(bytes.NewReader(heard)); ; {
-			h, err := r.Next()
-			if err == io.EOF {
-				break
-			}
-			if err == nil {
-				_, err = r.Message(h)
-			}
-			if err != nil {
+		sessions++
+		heard, heardAside := here.converse(t, here.fuzzer, conversation{first: first, aside: aside, last: last}, patience%kindsOfPatience)
+		for _, all := range [][]byte{heard, heardAside} {
+			if _, err := answers(all, nil); err != nil {
 				t.Fatalf("the server says what is no frame: %v", err)
 			}
 		}
-		if runs++; runs%64 == 0 {
-			bystanders(t)
-		}
 	})
+}
+
+// TestFuzzedConversationsReachTheirEnd holds the conversations that FuzzRequests begins
+// from as they are: what it makes of them goes on from there.
+func TestFuzzedConversationsReachTheirEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range conversations(t) {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			here := newPlace(t)
+			defer here.leave(t)
+			heard, heardAside := here.converse(t, here.fuzzer, c, waitsForAnswers)
+			for _, over := range []struct {
+				heard []byte
+				want  []v4.Code
+			}{{heard, c.answers}, {heardAside, c.asideAnswers}} {
+				got, err := answers(over.heard, over.want)
+				if err != nil {
+					t.Errorf("the server says what is no frame: %v", err)
+				}
+				slices.Sort(got)
+				if slices.Sort(over.want); !slices.Equal(got, over.want) {
+					t.Errorf("got %d, want %d", got, over.want)
+				}
+			}
+		})
+	}
+}
+
+// answers returns the codes of what the server said, but of those which come as it
+// happens, and an error unless all of it is frames.
+func answers(heard []byte, want []v4.Code) (codes []v4.Code, err error) {
+	for r := v4.NewReader(bytes.NewReader(heard)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return codes, nil
+		}
+		if err == nil {
+			_, err = r.Message(h)
+		}
+		if err != nil {
+			return codes, err
+		}
+		switch {
+		case h.Code == v4.CodeEarlier, h.Code == v4.CodeHeld, h.Code == v4.CodeWait:
+		case h.Code == v4.CodeAccept && !slices.Contains(want, h.Code): // the kit has what follows come too early
+		default:
+			codes = append(codes, h.Code)
+		}
+	}
+}
+
+// conversation is what a client says after its hello.
+type conversation struct {
+	name               string
+	first, aside, last []byte
+	answers            []v4.Code // to it and the hello
+	asideAnswers       []v4.Code
+}
+
+// conversations are those of the test kit, and those that need what a place has, or a
+// further connection.
+func conversations(t testing.TB) []conversation {
+	t.Helper()
+	end := func(of []byte) *v4.Block { return &v4.Block{Number: 1, Offset: chunk, Data: of[chunk:]} }
+	two := append([]byte(nil), "two at a time"...)
+	all := []conversation{{
+		name:    "all of the version before",
+		first:   said(offer(1, "old", oldContent), &v4.Copy{Number: 1, Chunks: []uint32{0, 1}}, finish(1, oldContent), &v4.Bye{}),
+		answers: []v4.Code{v4.CodeWelcome, v4.CodeAccept, v4.CodeReceived, v4.CodeFarewell},
+	}, {
+		name: "a chunk of the version before, and another that differs first",
+		first: said(offer(1, "old", newContent), &v4.Copy{Number: 1, Chunks: []uint32{0}}, end(oldContent), finish(1, newContent),
+			&v4.Resend{Number: 1, Chunks: []uint32{1}}, end(newContent), finish(1, newContent), &v4.Bye{}),
+		answers: []v4.Code{v4.CodeWelcome, v4.CodeAccept, v4.CodeDiffers, v4.CodeReceived, v4.CodeFarewell},
+	}, {
+		name:    "an interrupted upload",
+		first:   said(offer(1, "half", newContent), end(newContent), finish(1, newContent), &v4.Bye{}),
+		answers: []v4.Code{v4.CodeWelcome, v4.CodeAccept, v4.CodeReceived, v4.CodeFarewell},
+	}, {
+		name:         "an interrupted upload with the rest over a further connection",
+		first:        said(offer(1, "half", newContent)),
+		aside:        said(&v4.Attach{Number: 1, Upload: opened}, end(newContent), &v4.Barrier{Serial: 1}, &v4.Bye{}),
+		last:         said(finish(1, newContent), &v4.Bye{}),
+		answers:      []v4.Code{v4.CodeWelcome, v4.CodeAccept, v4.CodeReceived, v4.CodeFarewell},
+		asideAnswers: []v4.Code{v4.CodeWelcome, v4.CodeAttached, v4.CodeReached, v4.CodeFarewell},
+	}, {
+		name:    "a held chunk that is to come again",
+		first:   said(offer(1, "half", newContent), &v4.Resend{Number: 1, Chunks: []uint32{0}}, finish(1, newContent), &v4.GiveUp{Number: 1}, &v4.Bye{}),
+		answers: []v4.Code{v4.CodeWelcome, v4.CodeAccept, v4.CodeMissing, v4.CodeEnded, v4.CodeFarewell},
+	}, {
+		name: "two at a time, of which one is given up",
+		first: said(offer(1, "x", two), offer(2, "y", two), &v4.Block{Number: 2, Data: two[:5]}, &v4.Block{Number: 1, Data: two},
+			&v4.Block{Number: 2, Offset: 5, Data: two[5:]}, finish(2, two), &v4.GiveUp{Number: 1}, &v4.Bye{}),
+		answers: []v4.Code{v4.CodeWelcome, v4.CodeAccept, v4.CodeAccept, v4.CodeReceived, v4.CodeEnded, v4.CodeFarewell},
+	}, {
+		name:    "reading the end of what stands there",
+		first:   said(&v4.List{Number: 1, Limit: 10}, &v4.Fetch{Number: 2, Offset: chunk - 1, Path: "old"}, &v4.Bye{}),
+		answers: []v4.Code{v4.CodeWelcome, v4.CodeEntries, v4.CodeFile, v4.CodeData, v4.CodeDataEnd, v4.CodeFarewell},
+	}}
+	kit, err := filepath.Glob("../../wire/v4/testdata/kit/conversation-*")
+	if err != nil || len(kit) == 0 {
+		t.Fatalf("no conversations to begin from: %v", err)
+	}
+	for _, file := range kit {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := conversation{name: filepath.Base(file)}
+		header, said, _ := bytes.Cut(data, []byte("\n\n"))
+		for line := range strings.Lines(string(header)) {
+			_, answers, _ := strings.Cut(line, " bytes, answered by ")
+			for _, answer := range strings.Fields(answers) {
+				code, _, _ := strings.Cut(answer, ":")
+				n, err := strconv.ParseUint(code, 10, 16)
+				if err != nil {
+					t.Fatalf("%s: %v", file, err)
+				}
+				c.answers = append(c.answers, v4.Code(n))
+			}
+		}
+		hello := v4.HeaderSize + int(binary.LittleEndian.Uint32(said[3:]))
+		c.first = said[hello:]
+		all = append(all, c)
+	}
+	return all
+}
+
+func said(messages ...any) (b []byte) {
+	for _, m := range messages {
+		b = v4.Append(b, m)
+	}
+	return b
+}
+
+func offer(number uint32, path string, content []byte) *v4.Offer {
+	return &v4.Offer{Number: number, Size: uint64(len(content)), Mode: 0o600, Path: path}
+}
+
+func finish(number uint32, content []byte) *v4.Finish {
+	return &v4.Finish{Number: number, Digest: blake3.Sum256(content)}
 }

@@ -69,9 +69,7 @@ func (f *F) Fuzz(target any) {
 		}()
 		direct := directly(t, target)
 		for made = 0; made < share; made++ {
-			for i := range in[1:] {
-				input[1+i] = m.mutate(in[1+i])
-			}
+			m.mutateAll(input[1:], in[1:])
 			if direct != nil {
 				direct(input[1])
 			} else {

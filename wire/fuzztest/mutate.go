@@ -33,6 +33,23 @@ func bytesOf(v reflect.Value) ([]byte, bool) {
 	return nil, false
 }
 
+// mutateAll makes an input of several values from another: mostly one of them is
+// changed, so that the others still lead to it.
+func (m *mutator) mutateAll(to, from []reflect.Value) {
+	if len(from) == 1 { // the others' draws would change what a seed makes
+		to[0] = m.mutate(from[0])
+		return
+	}
+	copy(to, from)
+	for {
+		i := m.random.IntN(len(from))
+		to[i] = m.mutate(to[i])
+		if m.random.IntN(4) > 0 {
+			return
+		}
+	}
+}
+
 // mutate returns a value like v, of one of the types that go test -fuzz knows.
 func (m *mutator) mutate(v reflect.Value) reflect.Value {
 	if text, ok := bytesOf(v); ok {

@@ -66,3 +66,33 @@ func TestEveryKindOfArgumentIsChanged(t *testing.T) {
 		}
 	}
 }
+
+// Of several arguments one changes at a time, mostly, and each of them does.
+func TestSeveralArgumentsChangeByThemselves(t *testing.T) {
+	t.Parallel()
+	m := mutator{random: rand.New(rand.NewPCG(4, 0))}
+	from := []reflect.Value{reflect.ValueOf("one"), reflect.ValueOf([]byte("two")), reflect.ValueOf(uint8(3))}
+	made := make([]reflect.Value, len(from))
+	changed, single := make([]int, len(from)), 0
+	for range 1000 {
+		m.mutateAll(made, from)
+		all := 0
+		for i := range from {
+			if !reflect.DeepEqual(made[i].Interface(), from[i].Interface()) {
+				changed[i]++
+				all++
+			}
+		}
+		if all == 1 {
+			single++
+		}
+	}
+	for i, n := range changed {
+		if n < 50 {
+			t.Errorf("argument %d changed %d times of 1000", i, n)
+		}
+	}
+	if single < 500 {
+		t.Errorf("%d times of 1000 one argument alone changed", single)
+	}
+}

@@ -1,7 +1,7 @@
 package servetest
 
 import (
-	"bytes"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -11,12 +11,13 @@ import (
 // Said is the server's end of a connection whose client has said everything: reading
 // gives that, and then the end. What the server says is kept.
 type Said struct {
-	// Before is called before the end is read, unless it is nil.
-	Before func()
+	// Before, unless it is nil, is called before each read with what has not been read
+	// yet, nothing before the end; at most so many bytes as it returns are read.
+	Before func(left []byte) int
 	// Wrote has an element when the server has said more, and nobody has taken it yet.
 	Wrote chan struct{}
 
-	said *bytes.Reader
+	said []byte // and not read
 
 	mu     sync.Mutex
 	heard  []byte
@@ -26,7 +27,7 @@ type Said struct {
 
 // NewSaid returns the server's end of a connection whose client has said b.
 func NewSaid(b []byte) *Said {
-	return &Said{said: bytes.NewReader(b), done: make(chan struct{}), Wrote: make(chan struct{}, 1)}
+	return &Said{said: b, done: make(chan struct{}), Wrote: make(chan struct{}, 1)}
 }
 
 // Heard waits until the server has closed the connection, and returns what it said. It
@@ -44,12 +45,25 @@ func (c *Said) Heard() ([]byte, bool) {
 	return slices.Clone(c.heard), true
 }
 
+// SoFar returns what the server has said by now.
+func (c *Said) SoFar() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.heard)
+}
+
 // Read implements net.Conn.
 func (c *Said) Read(p []byte) (int, error) {
-	if c.said.Len() == 0 && c.Before != nil {
-		c.Before()
+	left := len(c.said)
+	if c.Before != nil {
+		left = c.Before(c.said)
 	}
-	return c.said.Read(p)
+	if left == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, c.said[:left])
+	c.said = c.said[n:]
+	return n, nil
 }
 
 // Write implements net.Conn.
