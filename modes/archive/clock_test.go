@@ -39,7 +39,7 @@ func TestClockSetBack(t *testing.T) {
 			}
 		}
 		newest["large"] = s.bytes(1<<20 + 100)
-		err = errors.Join(s.run.sendBlocks("large", newest["large"]), s.group(3), s.group(packFrom), s.run.sweep(), s.run.expirePartials())
+		err = errors.Join(s.run.sendBlocks("large", newest["large"]), s.group(3), s.group(packFrom), s.run.sweep(), s.run.expirePartials(t.Context()))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -375,7 +375,7 @@ func (m *stateMachine) Later(t *rapid.T) {
 	waits := slices.DeleteFunc(slices.Clone(m.ways), func(w *way) bool { return w.upload != nil })
 	before, err := m.Catalogue.Uploads(model.UploadOpen)
 	want(t, "uploads", err, nil)
-	want(t, "upkeep", errors.Join(m.retain(), m.sweep(), m.markSettled()), nil)
+	want(t, "upkeep", errors.Join(m.retain(context.Background()), m.sweep(), m.markSettled()), nil)
 	after, err := m.Catalogue.Uploads(model.UploadOpen)
 	want(t, "uploads", err, nil)
 	for _, u := range before {

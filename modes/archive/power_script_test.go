@@ -139,7 +139,7 @@ func (s *script) step() error {
 	case 6:
 		return s.leave()
 	default:
-		err := errors.Join(s.run.retain(), s.run.markSettled(), s.run.noteRoster())
+		err := errors.Join(s.run.retain(context.Background()), s.run.markSettled(), s.run.noteRoster())
 		if s.noted == never {
 			s.noted = s.now()
 		}

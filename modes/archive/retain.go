@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -9,14 +10,15 @@ import (
 )
 
 // retain removes what has been here for as long as it should: files, earlier
-// versions of them, and uploads that do not get on. Each gets a line in the log.
-func (a *Archive) retain() error {
-	return errors.Join(a.expireFiles(), a.dropVersions(), a.expirePartials())
+// versions of them, and uploads that do not get on. Each gets a line in the log. When
+// ctx ends, what is left waits for the next server.
+func (a *Archive) retain(ctx context.Context) error {
+	return errors.Join(a.expireFiles(ctx), a.dropVersions(ctx), a.expirePartials(ctx))
 }
 
 // expireFiles removes files whose time is over, and earlier versions.
-func (a *Archive) expireFiles() error {
-	for {
+func (a *Archive) expireFiles(ctx context.Context) error {
+	for ctx.Err() == nil {
 		files, versions, err := a.Catalogue.Expired(a.policy.Load().Retention, filesAtOnce)
 		if err != nil {
 			return err
@@ -32,6 +34,7 @@ func (a *Archive) expireFiles() error {
 			return nil
 		}
 	}
+	return nil
 }
 
 // expireSome takes files out of the tree, durably, before the catalogue forgets
@@ -83,8 +86,8 @@ func (a *Archive) hide(f model.File) (bool, error) {
 }
 
 // dropVersions removes earlier versions beyond those that are kept.
-func (a *Archive) dropVersions() error {
-	for {
+func (a *Archive) dropVersions(ctx context.Context) error {
+	for ctx.Err() == nil {
 		versions, err := a.Catalogue.Excess(a.policy.Load().Retention, filesAtOnce)
 		if err != nil || len(versions) == 0 {
 			return err
@@ -93,6 +96,7 @@ func (a *Archive) dropVersions() error {
 			return err
 		}
 	}
+	return nil
 }
 
 func (a *Archive) forgetVersions(versions []model.File, reason string) error {
@@ -110,12 +114,15 @@ func (a *Archive) forgetVersions(versions []model.File, reason string) error {
 }
 
 // expirePartials removes open uploads that have not got on for as long as they wait.
-func (a *Archive) expirePartials() error {
+func (a *Archive) expirePartials(ctx context.Context) error {
 	rows, err := a.Catalogue.Stalled(a.policy.Load().Retention, filesAtOnce)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
+		if ctx.Err() != nil {
+			return nil
+		}
 		if !a.take(row.ID) {
 			continue
 		}

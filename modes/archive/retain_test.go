@@ -1,10 +1,14 @@
 package archive
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,7 +35,7 @@ func aged(t *testing.T, retention model.Retention) (s *site, advance func(time.D
 
 func (s *site) mustRetain(t *testing.T) {
 	t.Helper()
-	if err := errors.Join(s.retain(), s.sweep()); err != nil {
+	if err := errors.Join(s.retain(t.Context()), s.sweep()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -110,7 +114,7 @@ func TestExpiryInterruptedAnywhere(t *testing.T) {
 			}
 			return nil
 		}
-		err := s.retain()
+		err := s.retain(t.Context())
 		s.reopen(t)
 		s.SetPolicy(Policy{Retention: model.Retention{ExpireAfter: time.Hour}})
 		s.now = s.options.Now
@@ -133,6 +137,45 @@ func TestExpiryInterruptedAnywhere(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// A server that stops leaves the rest of a backlog to the next one: it once went through
+// all of it first.
+func TestExpiryEndsWithItsServer(t *testing.T) {
+	t.Parallel()
+	s, advance := aged(t, model.Retention{ExpireAfter: time.Hour})
+	s.endUnpacking()
+	var group []SmallFile
+	for i := range filesAtOnce + 1 {
+		f := small(s, strconv.Itoa(i), "content")
+		f.Done = func(_ bool, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		group = append(group, f)
+	}
+	s.keepGroup(group, model.Bounds{})
+	advance(2 * time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Archive.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		cancel() // with the first file that is gone
+		return a
+	}}))
+	left := func() int {
+		files, _, err := s.Catalogue.Used(s.client.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return files
+	}
+	if err := s.retain(ctx); err != nil || left() != 1 {
+		t.Errorf("stopped in its first turn: %d files are left, %v, want 1", left(), err)
+	}
+	s.mustRetain(t)
+	if left() != 0 {
+		t.Errorf("%d files are left, want none", left())
 	}
 }
 

@@ -212,8 +212,8 @@ func proveDigest(content io.Reader, u model.Upload) (*model.Tree, error) {
 }
 
 // Run does what is due from time to time until ctx ends: carries last_seen to
-// the database, removes garbage, records agreement, and probes a degraded
-// storage.
+// the database, removes garbage and what has been here for as long as the policy
+// says, records agreement, and probes a degraded storage.
 func (a *Archive) Run(ctx context.Context) {
 	var gated sync.WaitGroup
 	defer gated.Wait()
@@ -238,7 +238,7 @@ func (a *Archive) Run(ctx context.Context) {
 			err = errors.Join(a.Catalogue.FlushSeen(), a.noteRoster())
 		case <-sweep.C:
 			if !starting {
-				err = a.retain()
+				err = a.retain(ctx)
 			}
 			more, failed := a.sweepSome()
 			err = errors.Join(err, failed, a.markSettled())
