@@ -98,3 +98,28 @@ func (c *Catalogue) Enrol(roster []byte) error {
 		return nil
 	})
 }
+
+// Knows reports whether a client of a roster is one of the catalogue's: a storage whose
+// roster has none of them is another catalogue's.
+func (c *Catalogue) Knows(roster []byte) (bool, error) {
+	clients, err := parseRoster(roster)
+	if err != nil {
+		return false, err
+	}
+	for _, k := range clients {
+		if _, known, err := c.Client(k.ID); err != nil || known {
+			return known, err
+		}
+	}
+	return false, nil
+}
+
+// Counts reports whether the catalogue counts on any content: it has a file that is
+// verified.
+func (c *Catalogue) Counts() (yes bool, err error) {
+	err = c.read(func(db *gorm.DB) error {
+		yes, err = stands(db, &File{}, "verified")
+		return err
+	})
+	return yes, err
+}

@@ -31,6 +31,17 @@ func refuseLost(settings config.Server, store *storage.Folder) error {
 	return &usageError{fmt.Errorf("there is no database at %s, and the storage has what clients sent: name its database with --database, restore it from a backup, or make it anew with fenc check --rebuild; to begin with nothing, name another storage", model.DatabaseName(settings.Database))}
 }
 
+// refuseForeign refuses a storage that is not the catalogue's: its file system is not
+// mounted, or another one is named. The server would tell senders that their files are
+// here, who may remove their own then, and take what it does not find for lost.
+func refuseForeign(settings config.Server, catalogue *model.Catalogue, store *storage.Folder) error {
+	why, err := archive.Foreign(catalogue, store)
+	if err != nil || why == "" {
+		return err
+	}
+	return &usageError{fmt.Errorf("the storage %s %s, but the database %s counts on files in its storage: mount its file system, or name its storage with --storage; if the files are lost for good, fenc check --repair has the database know, and the server starts", settings.Storage, why, model.DatabaseName(settings.Database))}
+}
+
 // hasCatalogue reports whether there is a catalogue, or something else, where the
 // server's is to be.
 func hasCatalogue(settings config.Server) (bool, error) {

@@ -418,6 +418,11 @@ func openArchive(ctx context.Context, settings config.Server, open openStorage, 
 	if err := explainUnfinished(catalogue.RefuseUnfinished(), settings); err != nil {
 		return nil, errors.Join(err, catalogue.Close(), store.Close())
 	}
+	if folder, inFolder := store.(*storage.Folder); inFolder {
+		if err := refuseForeign(settings, catalogue, folder); err != nil {
+			return nil, errors.Join(err, catalogue.Close(), store.Close())
+		}
+	}
 	noted.catalogue = catalogue
 	kept, err := archive.OpenGated(catalogue, store, log, out.gate(log), settings.GateParallel)
 	if err != nil {

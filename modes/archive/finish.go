@@ -97,6 +97,9 @@ func (u *Upload) keep(ctx context.Context, digest model.Hash) (model.File, error
 	if err != nil {
 		return model.File{}, err
 	}
+	if err := a.lookFor(u.row.ClientID, u.row.FileName, u.row.Size, digest); err != nil {
+		return model.File{}, err
+	}
 	l, err := a.seal(id, u.row.Size, model.Sums{BLAKE3: digest})
 	defer l.end()
 	if err != nil && a.limits.Shared && !errors.Is(err, model.ErrNoUpload) {

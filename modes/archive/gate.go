@@ -124,7 +124,7 @@ func (a *Archive) runGated() {
 // may take long, and what a crash leaves must be known.
 func (a *Archive) keepGated(ctx context.Context, f SmallFile) (unchanged bool, err error) {
 	size := int64(len(f.Data))
-	same, err := a.Catalogue.Retime(f.Client, f.Path, size, f.Digest, f.ModTime, f.Mode)
+	same, err := a.Retime(f.Client, f.Path, size, f.Digest, f.ModTime, f.Mode)
 	if err != nil || same {
 		return same, err
 	}

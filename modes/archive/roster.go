@@ -48,7 +48,7 @@ func Used(s *storage.Folder) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if text := bytes.TrimSpace(roster); len(text) > 0 && !bytes.Equal(text, []byte("[]")) {
+	if listsClients(roster) {
 		return true, nil
 	}
 	found := errors.New("content")
@@ -67,4 +67,35 @@ func Enrol(c *model.Catalogue, s *storage.Folder) (bool, error) {
 		return false, err
 	}
 	return true, c.Enrol(roster)
+}
+
+func listsClients(roster []byte) bool {
+	text := bytes.TrimSpace(roster)
+	return len(text) > 0 && !bytes.Equal(text, []byte("[]"))
+}
+
+// Foreign says why a storage cannot be the one that the catalogue counts on, in words
+// that follow its name; empty: it can. One that has content and no list of clients yet is
+// taken for it.
+func Foreign(c *model.Catalogue, s *storage.Folder) (why string, err error) {
+	counts, err := c.Counts()
+	if err != nil || !counts {
+		return "", err
+	}
+	used, err := Used(s)
+	if err != nil {
+		return "", err
+	}
+	if !used {
+		return "is empty", nil
+	}
+	roster, err := s.Note(RosterNote)
+	if err != nil || !listsClients(roster) {
+		return "", err
+	}
+	known, err := c.Knows(roster)
+	if err != nil || known {
+		return "", err
+	}
+	return "has the files of other clients", nil
 }

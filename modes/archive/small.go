@@ -175,6 +175,9 @@ func (a *Archive) commitGroup(group []SmallFile, bounds model.Bounds) ([]model.O
 		files[i] = model.SmallFile{
 			Client: f.Client, Name: f.Path, Size: int64(len(f.Data)), Digest: f.Digest, ModTime: f.ModTime, Mode: f.Mode,
 		}
+		if err := a.lookFor(f.Client, f.Path, files[i].Size, f.Digest); err != nil {
+			return nil, err
+		}
 	}
 	packed, need := len(group) >= packFrom || a.limits.PackAll, len(group)
 	if packed {

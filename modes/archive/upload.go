@@ -173,6 +173,11 @@ func (a *Archive) earlier(row model.Upload) (*Earlier, error) {
 	if err != nil || !ok || !f.Verified || f.Pack != nil {
 		return nil, err
 	}
+	if has, err := a.has(f); err != nil {
+		return nil, err
+	} else if !has {
+		return nil, a.Lost(f)
+	}
 	t, ok, err := a.Catalogue.Tree(f.Object)
 	if err != nil || !ok || len(t.Hashes)%len(tree.Hash{}) != 0 {
 		return nil, err

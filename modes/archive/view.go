@@ -164,8 +164,7 @@ func (a *Archive) review() error {
 			if !f.Verified {
 				continue // known to be lost
 			}
-			a.log.Error("content of a verified file is missing", "path", wire.Printable(f.FilePath), "object", f.Object, "received", f.ReceivedAt.Time)
-			if err := a.Catalogue.Lost(f); err != nil {
+			if err := a.Lost(f); err != nil {
 				return err
 			}
 		}

@@ -161,6 +161,11 @@ func (k *Session) cannotRead(m v4.Fetch, file model.File, err error) {
 		}
 	}
 	k.log.Error("file cannot be read", "file", wire.Printable(m.Path), "error", err)
+	if gone {
+		if err := k.server.archive.Lost(file); err != nil {
+			k.log.Error("the catalogue cannot be told that content is missing", "error", err)
+		}
+	}
 	if gone || errors.Is(err, io.EOF) || errors.Is(err, syscall.EIO) {
 		k.refuse(m.Number, v4.ReasonDamaged, errors.New("the stored content is lost or damaged; ask the server's operator"))
 		return

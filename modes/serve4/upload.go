@@ -78,7 +78,7 @@ func (k *Session) unchanged(m v4.Offer) bool {
 	if m.Flags&v4.OfferDigest == 0 || k.may(model.RightRead, errNoRead) != nil {
 		return false
 	}
-	same, err := k.server.archive.Catalogue.Retime(k.client.ID, m.Path, int64(m.Size), model.Hash(m.Digest), m.ModTime, uint32(m.Mode&0o777))
+	same, err := k.server.archive.Retime(k.client.ID, m.Path, int64(m.Size), model.Hash(m.Digest), m.ModTime, uint32(m.Mode&0o777))
 	return err == nil && same
 }
 
