@@ -3,6 +3,7 @@ package serve_test
 import (
 	"bytes"
 	"io"
+	"net"
 	"strings"
 	"testing"
 
@@ -14,8 +15,8 @@ import (
 	"fenc/wire/v3"
 )
 
-// FuzzSession says anything at all after a session was opened. It ends, and all that
-// comes back is responses.
+// FuzzSession says anything at all after a session was opened. It ends, all that comes
+// back is responses, and what another client has stays what it is.
 func FuzzSession(tf *testing.F) {
 	f := fuzztest.New(tf)
 	l := servetest.NewBrought()
@@ -50,11 +51,22 @@ func FuzzSession(tf *testing.F) {
 		f.Fatal(err)
 	}
 	opened := opens.Bytes() // the key that comes back is of no use to what follows
+	here, there := net.Pipe()
+	l.Bring(there)
+	ada := &peer{Conn: here, t: f}
+	ada.register("ada")
+	ada.agree("ada")
+	ada.keep("a", untouched)
+	here.Close()
+	f.Cleanup(func() { wantUntouched(f, s, ada) })
 	f.Add(grace.file("a", make([]byte, 16)))
 	f.Add(append(grace.file("a", make([]byte, 32)), grace.verdict(v3.CodeResend, "a")...))
 	f.Add(append(grace.file("a", make([]byte, 32)), grace.verdict(v3.CodeValid, "a")...))
 	f.Add(grace.verdict(v3.CodeGiveUp, "a"))
 	f.Add(registration("x"))
+	f.Add(append(ada.file("a", make([]byte, 32)), ada.verdict(v3.CodeValid, "a")...))
+	f.Add(append(grace.file("../ada/a", make([]byte, 32)), grace.verdict(v3.CodeValid, "../ada/a")...))
+	sessions := 0
 	f.Fuzz(func(t *testing.T, said []byte) {
 		heard := converse(t, append(opened[:len(opened):len(opened)], said...))
 		for heard.Len() > 0 {
@@ -68,5 +80,31 @@ func FuzzSession(tf *testing.F) {
 			t.Fatal(s.log.String())
 		}
 		s.log.Reset()
+		if sessions++; sessions%64 == 0 { // looking takes as long as a session
+			wantUntouched(t, s, ada)
+		}
 	})
+}
+
+const untouched = "the bystander's"
+
+// wantUntouched holds that ada is who she was, and that her file, of untouched, is the
+// one she has.
+func wantUntouched(t testing.TB, s *server, ada *peer) {
+	t.Helper()
+	der, err := v3.MarshalPublicKey(&key().PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, known, err := s.archive.Catalogue.ClientNamed("ada")
+	if err != nil || !known || c.ID != model.ID(ada.id) || !bytes.Equal(c.PublicKey, der[:]) {
+		t.Errorf("the bystander is no longer who she was: %+v, %v", c, err)
+	}
+	files, err := s.archive.Catalogue.List(model.ID(ada.id), "", "", 2)
+	if err != nil || len(files) != 1 || files[0].FileName != "a" || files[0].Version != 1 || !files[0].Verified {
+		t.Errorf("the bystander's files: %+v, %v", files, err)
+	}
+	if got := s.stored(t, "ada/a"); got != untouched {
+		t.Errorf("the bystander's file holds %q", got)
+	}
 }
