@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -47,6 +48,14 @@ type crashFS struct {
 	at *crashPoint
 }
 
+func (f *crashFS) OpenFile(name string, flag int, perm fs.FileMode) (storage.File, error) {
+	file, err := f.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &crashFile{file, f.at, name}, nil
+}
+
 func (f *crashFS) Rename(old, new string) error {
 	err := f.FS.Rename(old, new)
 	f.at.reach("renamed", new)
@@ -59,6 +68,19 @@ func (f *crashFS) SyncDir(name string) error {
 	return err
 }
 
+// crashFile is a file of a crashFS.
+type crashFile struct {
+	storage.File
+	at   *crashPoint
+	name string
+}
+
+func (f *crashFile) Sync() error {
+	err := f.File.Sync()
+	f.at.reach("synced", f.name)
+	return err
+}
+
 // crashPoint counts the steps of a process and ends it at one of them.
 type crashPoint struct {
 	spec    string // step:n
@@ -68,7 +90,7 @@ type crashPoint struct {
 
 // changing are the calls that change something; a process that ends before another
 // leaves what it would have left before the next of these.
-var changing = []string{"openfile", "mkdir", "link", "symlink", "rename", "renamed", "remove", "writeat", "truncate", "reserve", "setlabel", "sync", "syncdir", "syncdired", "close"}
+var changing = []string{"openfile", "mkdir", "link", "symlink", "rename", "renamed", "remove", "writeat", "truncate", "reserve", "setlabel", "sync", "synced", "syncdir", "syncdired", "close"}
 
 func (c *crashPoint) reach(call, name string) {
 	if !slices.Contains(changing, call) {

@@ -218,20 +218,14 @@ var (
 	ordinaryKinds atomic.Int64 // how many
 )
 
-// choose returns of each kind of step the first, the second and the last; in the
-// ordinary run one, and of those kinds only that no other scenario has taken.
+// choose returns all steps; in the ordinary run one of each kind, and of those kinds
+// only that no other scenario has taken.
 func (s *crashSite) choose(steps []string) []string {
-	kinds := make(map[string][]string)
-	for _, step := range steps {
-		kind, _, _ := strings.Cut(step, ":")
-		kinds[kind] = append(kinds[kind], step)
+	if *stepTimes > 0 {
+		return steps
 	}
 	return slices.DeleteFunc(steps, func(step string) bool {
 		kind, _, _ := strings.Cut(step, ":")
-		of := kinds[kind]
-		if *stepTimes > 0 {
-			return step != of[0] && step != of[min(1, len(of)-1)] && step != of[len(of)-1]
-		}
 		_, taken := inOrdinaryRun.LoadOrStore(fmt.Sprint(s.protocol, kind), step)
 		return taken || testing.Short() && ordinaryKinds.Add(1)%6 != 1
 	})

@@ -229,7 +229,7 @@ func (a *Archive) Run(ctx context.Context) {
 	defer seen.Stop()
 	defer sweep.Stop()
 	defer probe.Stop()
-	for {
+	for ctx.Err() == nil { // of two cases that are ready, select takes any
 		var err error
 		select {
 		case <-ctx.Done():
@@ -239,6 +239,9 @@ func (a *Archive) Run(ctx context.Context) {
 		case <-sweep.C:
 			if !starting {
 				err = a.retain(ctx)
+			}
+			if ctx.Err() != nil {
+				return // markSettled is Close's as well
 			}
 			more, failed := a.sweepSome()
 			err = errors.Join(err, failed, a.markSettled())

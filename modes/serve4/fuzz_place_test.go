@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,14 +90,24 @@ func newPlace(t testing.TB) *place {
 		must(err)
 		*c = client{name, public}
 	}
-	p.converse(t, p.bystander, conversation{first: said(&v4.Small{
+	answered := func(heard, _ []byte) []v4.Code {
+		t.Helper()
+		codes, err := answers(heard, []v4.Code{v4.CodeAccept})
+		must(err)
+		return codes
+	}
+	if got := answered(p.converse(t, p.bystander, conversation{first: said(&v4.Small{
 		Number: 1, Mode: 0o600, Path: "a", Digest: blake3.Sum256([]byte(untouched)), Data: []byte(untouched),
-	})}, waitsForAnswers)
-	p.converse(t, p.fuzzer, conversation{first: said(
+	})}, waitsForAnswers)); !slices.Equal(got, []v4.Code{v4.CodeWelcome, v4.CodeReceived}) {
+		t.Fatalf("the bystander's file: got %d", got)
+	}
+	if got := answered(p.converse(t, p.fuzzer, conversation{first: said(
 		offer(1, "old", oldContent), &v4.Block{Number: 1, Data: oldContent[:chunk]},
 		&v4.Block{Number: 1, Offset: chunk, Data: oldContent[chunk:]}, finish(1, oldContent),
 		offer(2, "half", newContent), &v4.Block{Number: 2, Data: newContent[:chunk]},
-	)}, waitsForAnswers)
+	)}, waitsForAnswers)); !slices.Equal(got, []v4.Code{v4.CodeWelcome, v4.CodeAccept, v4.CodeReceived, v4.CodeAccept}) {
+		t.Fatalf("the fuzzer's files: got %d", got)
+	}
 	return p
 }
 
@@ -143,7 +154,7 @@ func (p plain) ConnectionState() tls.ConnectionState { return p.state }
 // the session's connection, and over the further one if there is any.
 func (p *place) converse(t testing.TB, of client, c conversation, patience uint8) (heard, heardAside []byte) {
 	t.Helper()
-	defer time.AfterFunc(servetest.Patience, func() {
+	defer time.AfterFunc(2*servetest.Patience, func() { // wait, which fails one test alone, comes first
 		panic(fmt.Sprintf("the session does not end: %q, aside %q, and %q, with patience %d", c.first, c.aside, c.last, patience))
 	}).Stop()
 	p.epoch++

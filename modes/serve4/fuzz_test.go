@@ -35,7 +35,8 @@ func FuzzRequests(tf *testing.F) {
 		f.Add(c.first, c.aside, c.last, uint8(waitsForAnswers))
 	}
 	// A place is left after so many sessions: what they make of it has its bounds, and a
-	// failure its few causes.
+	// failure its few causes. What is found amiss then is any of theirs, and what goroutines
+	// do when is no matter of the seed: an input may have to be tried more than once.
 	const most = 1000
 	var here *place
 	sessions := 0
