@@ -173,3 +173,39 @@ func TestReload(t *testing.T) {
 		t.Errorf("the log: got\n%s\nwant nothing denied", said)
 	}
 }
+
+// A server.toml that was found, not named, and was gone or empty when it was read again,
+// had the server go by the defaults: registration was open, and bounds were off.
+func TestReloadKeepsTheSettingsOfALostFile(t *testing.T) {
+	t.Parallel()
+	dir, home := t.TempDir(), t.TempDir()
+	file := write(t, filepath.Join(dir, "server.toml"), "registration = \"invite\"\nmax_client_size = \"1MiB\"\n")
+	env := []string{"XDG_CONFIG_HOME=" + home}
+	server := start(t, dir, env, "serve", "--listen", "127.0.0.1:0")
+	server.address(t)
+	if err := os.Mkdir(filepath.Join(home, "fenc"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(home, "fenc", "server.toml")
+	for _, lost := range []struct {
+		how, message string
+		lose         func()
+	}{
+		{"gone", "server.toml: the settings were read there, and it is gone: put it back, or restart", func() { remove(t, file) }},
+		{"empty", "server.toml: no setting stands in it any more", func() { write(t, file, "") }},
+		{"comments alone", "server.toml: no setting stands in it any more", func() { write(t, file, "\n# registration = \"invite\"\n") }},
+		{"another is found", "the settings were read in server.toml before", func() {
+			remove(t, file)
+			write(t, other, "registration = \"open\"\n")
+		}},
+	} {
+		lost.lose()
+		server.signal(t, syscall.SIGHUP)
+		server.log.await(t, `level=ERROR msg="settings not read again: the old ones stay".*`+regexp.QuoteMeta(lost.message), server.ended)
+		r := start(t, dir, env, "reload", "--database", "fenc.db").result(t)
+		r.want(t, 2, "fenc: reload: ", lost.message, "the old settings stay")
+	}
+	remove(t, other)
+	write(t, file, "registration = \"invite\"\n") // the bound is taken away on purpose
+	start(t, dir, env, "reload").result(t).want(t, 0, "changed: max_client_size\n")
+}

@@ -47,6 +47,7 @@ func (l Lookup) Home() string { return cmp.Or(l.ConfigDir, l.WorkDir) }
 // Source is the file that settings came from.
 type Source struct {
 	Path    string // empty: there was none
+	Blank   bool   // there is one, and it sets no key
 	workDir string
 }
 
@@ -182,11 +183,11 @@ func (l Lookup) load(path, name string, c any, from *origins) (Source, error) {
 		path, _ = l.find(name)
 	}
 	if path != "" {
+		src.Path = path
 		data, err := readFile(path, false)
 		if err != nil {
 			return src, err
 		}
-		src.Path = path
 		doc, err := parse(path, data, keys)
 		if err != nil {
 			return src, err
@@ -194,6 +195,7 @@ func (l Lookup) load(path, name string, c any, from *origins) (Source, error) {
 		if err := doc.fill(keys, from); err != nil {
 			return src, err
 		}
+		src.Blank = len(doc.values) == 0
 	}
 	if l.Getenv == nil {
 		return src, nil

@@ -2,6 +2,7 @@ package modes
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -26,7 +27,7 @@ var liveKeys = []string{
 
 // reloader reads the settings of a running server again.
 type reloader struct {
-	load   func() (config.Server, error) // as at the start: file, environment, flags
+	load   func() (config.Server, config.Source, error) // as at the start: file, environment, flags
 	apply  func(config.Server)
 	log    *slog.Logger
 	stats  *stats.Stats
@@ -34,6 +35,7 @@ type reloader struct {
 
 	mu   sync.Mutex
 	held config.Server // what the server goes by
+	from config.Source // where that was read
 }
 
 // reload reads the settings again and has the server follow those that it can
@@ -42,7 +44,10 @@ func (r *reloader) reload() (control.Reloaded, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.notify.Reloading()
-	fresh, err := r.load()
+	fresh, source, err := r.load()
+	if elsewhere := sameSource(r.from, source); elsewhere != nil {
+		err = elsewhere // which also comes before what a confined server may not open
+	}
 	r.stats.Reloaded(err)
 	if err != nil {
 		r.notify.Ready("settings not read again: " + err.Error())
@@ -58,6 +63,7 @@ func (r *reloader) reload() (control.Reloaded, error) {
 		}
 	}
 	r.held.Take(&fresh, done.Changed)
+	r.from = source
 	r.apply(r.held)
 	r.notify.Ready("settings read again")
 	r.log.Info("settings read again", "changed", done.Changed)
@@ -65,6 +71,23 @@ func (r *reloader) reload() (control.Reloaded, error) {
 		r.log.Warn("settings differ that need a restart", "keys", done.NeedRestart)
 	}
 	return done, nil
+}
+
+// sameSource refuses settings that were read again elsewhere than before, or of a
+// file that set some and sets none now: one that is gone, or that an editor is about to
+// write, would have the server go by the defaults, open to everybody and without bounds.
+func sameSource(before, now config.Source) error {
+	switch {
+	case before.Path == "":
+		return nil
+	case now.Path == "":
+		return fmt.Errorf("%s: the settings were read there, and it is gone: put it back, or restart the server to go by the defaults", before.Path)
+	case now.Path != before.Path:
+		return fmt.Errorf("%s: the settings were read in %s before, and would be in this file now: see that the other is found again, or restart the server to go by this one", now.Path, before.Path)
+	case now.Blank && !before.Blank:
+		return fmt.Errorf("%s: no setting stands in it any more: read it again once it is written, or restart the server to go by the defaults", now.Path)
+	}
+	return nil
 }
 
 // onHangup reads the settings again at each SIGHUP until ctx ends.

@@ -91,10 +91,7 @@ fenc reload, has it read server.toml again.`,
 			if s.OwnProcess {
 				limitMemory(log.Logger)
 			}
-			again := &reloader{held: settings, log: log.Logger, notify: systemd.Notifier{Log: log.Logger}, load: func() (config.Server, error) {
-				settings, _, err := load()
-				return settings, err
-			}}
+			again := &reloader{held: settings, from: source, log: log.Logger, notify: systemd.Notifier{Log: log.Logger}, load: load}
 			out, err := startOutside(s, settings, log.Logger)
 			if err == nil {
 				err = out.end(runServer(c.Context, launch{
