@@ -17,13 +17,14 @@ import (
 // Options may stand before and behind the other arguments, up to a "--". The error
 // is for ExitStatus.
 func Run(ctx context.Context, args []string, s Streams) error {
+	s, after := watched(s)
 	app := App(s)
 	app.Setup()
 	ordered, err := optionsFirst(app, args)
 	if err != nil {
 		return err
 	}
-	return app.RunContext(ctx, ordered)
+	return after(app.RunContext(ctx, ordered))
 }
 
 // optionsFirst moves each command's options in front of its arguments, where the

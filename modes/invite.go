@@ -126,7 +126,9 @@ func makeInvite(c *cli.Context, s Streams, settings config.Server, catalogue *mo
 	if err := record(invite.Token); err != nil {
 		return err
 	}
-	fmt.Fprintln(s.Out, invite.Line())
+	if _, err := fmt.Fprintln(s.Out, invite.Line()); err != nil {
+		return fmt.Errorf("the invite was made, and could not be printed: %w: take it back with fenc invite revoke %.8s, and make another", err, model.Hash(invite.Token.Hash()))
+	}
 	if c.Bool("qr") {
 		qrterminal.GenerateHalfBlock(invite.Line(), qrterminal.L, s.Out)
 	}
