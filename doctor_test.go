@@ -151,4 +151,60 @@ func TestDoctorFindsWhatIsWrongAtTheServer(t *testing.T) {
 	must(os.Rename(files+".lost", files))
 	doctor("--database", filepath.Join(files, "fenc.db")).want(t, 1, "lies inside the storage")
 	doctor().want(t, 0)
+
+	// What a server refuses to start with was not looked at.
+	more := func(setting string) result {
+		t.Helper()
+		write(t, settings+".more", strings.ReplaceAll(readFile(t, settings), "\nregistration", "\n"+setting+"\nregistration"))
+		return fenc(t.Context(), nil, "doctor", "serve", "--config", settings+".more")
+	}
+	for setting, says := range map[string]string{
+		`hook_command = ["/nonexistent/x"]`:                                   "hook_command: /nonexistent/x: stat /nonexistent/x: no such file or directory; name a program that may be run",
+		`gate_command = ["/nonexistent/x"]`:                                   "gate_command: /nonexistent/x: stat /nonexistent/x: no such file or directory; name a program that may be run",
+		`status_listen = "` + taken.Addr().String() + `"`:                     "choose another address with status_listen",
+		`metrics_listen = "` + taken.Addr().String() + `"`:                    "choose another address with metrics_listen",
+		"webhook_url = \"http://localhost/\"\nwebhook_secret_file = \"none\"": "webhook_secret_file: " + filepath.Join(dir, "none") + ": file does not exist",
+	} {
+		more(setting).want(t, 1, says, "doctor: 1 thing is wrong")
+	}
+	more(`hook_command = ["/bin/true"]`+"\nstatus_listen = \"127.0.0.1:0\"").want(t, 0, "what hooks and the gate take is there", "no server runs on this storage")
+}
+
+// As somebody who may not see whether a server runs, doctor said that none does.
+func TestDoctorOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("takes two users")
+	}
+	d, dir := serve(t, t.TempDir()), t.TempDir()
+	lend(t, dir)
+	for path, mode := range map[string]os.FileMode{filepath.Dir(d.dir): 0o711, d.dir: 0o711, filepath.Join(d.dir, "server.toml"): 0o644} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := asNobody(t, dir, "doctor", "serve", "--config", filepath.Join(d.dir, "server.toml"))
+	r.want(t, 1, "permission denied: fenc runs as user", "whether a server runs on this storage is not for this user to see", "run fenc doctor as the user that fenc serve runs as")
+	if strings.Contains(r.out, "no server runs") {
+		t.Errorf("got %s, want nothing of no server", r.out)
+	}
+}
+
+// An identity of protocol 3 was called wrong, though protocol 3 is what was set.
+func TestDoctorOfProtocol3(t *testing.T) {
+	t.Parallel()
+	d := serve(t, t.TempDir())
+	dir, settings := client(t, d.addr, "grace")
+	file := write(t, filepath.Join(dir, "a"), "abc")
+	doctor := func() result { return start(t, dir, nil, "doctor").result(t) }
+	r := doctor()
+	r.want(t, 0, "there is no me.toml yet", "the first fenc send makes it")
+	wantDiagnoses(t, r, "settings ok, identity note, server note")
+	fenc(t.Context(), nil, "send", "--config", settings, file).want(t, 0, "verified")
+	r = doctor()
+	r.want(t, 0, `me.toml, mode 0600: "grace", of protocol 3`)
+	wantDiagnoses(t, r, "settings ok, identity ok, clock ok, server note")
+	write(t, settings, strings.ReplaceAll(readFile(t, settings), "protocol = 3\n", ""))
+	doctor().want(t, 1, "an identity of protocol 3, which protocol 4 cannot use")
+	start(t, dir, []string{"FENC_PROTOCOL=3"}, "doctor").result(t).want(t, 0, `"grace", of protocol 3`)
 }

@@ -41,12 +41,13 @@ func (d *doctor) client(c *cli.Context) {
 	}
 	d.environment(settings.Origin)
 	d.toSend(settings)
-	k, ok := d.identity(settings, source)
-	d.cache()
 	if settings.Protocol == v3.Version {
+		d.identity3(settings, source)
 		d.note("server", "protocol 3 is set, which has no way to ask for anything but to send", "fenc send shows whether the server takes files")
 		return
 	}
+	k, ok := d.identity(settings, source)
+	d.cache()
 	if key, reached := d.reach(c.Context, k); reached && d.pin(k, key) && ok {
 		d.admission(c.Context, k)
 	}
@@ -101,14 +102,34 @@ func (d *doctor) identity(settings config.Transfer, source config.Source) (k *co
 		d.fail("identity", fmt.Errorf("there is no %s: no server knows you", k.mePath), "fenc join makes it by an invite; where the server lets anybody register, the first fenc send does")
 		return k, false
 	}
-	info, err := os.Stat(k.mePath)
+	return k, d.identityFile(k.mePath, fmt.Sprintf("%q, with the key %s", k.me.Name, k.me.Key.Fingerprint()))
+}
+
+// identity3 looks at the me.toml of protocol 3.
+func (d *doctor) identity3(settings config.Transfer, source config.Source) {
+	path, known := config.System().MePath(settings.Me, source)
+	if !known {
+		d.note("identity", fmt.Sprintf("there is no %s yet", path), "the first fenc send makes it, where the server lets anybody register")
+		return
+	}
+	me, err := loadIdentity3(path, settings.Name)
 	if err != nil {
 		d.fail("identity", err, "")
-		return k, false
+		return
 	}
-	d.ok("identity", "%s, mode %04o: %q, with the key %s", k.mePath, info.Mode().Perm(), k.me.Name, k.me.Key.Fingerprint())
-	d.clock(info.ModTime(), k.mePath+" was written")
-	return k, true
+	d.identityFile(path, fmt.Sprintf("%q, of protocol 3", me.Name))
+}
+
+// identityFile looks at the file of an identity, which is whose.
+func (d *doctor) identityFile(path, whose string) (ok bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		d.fail("identity", err, "")
+		return false
+	}
+	d.ok("identity", "%s, mode %04o: %s", path, info.Mode().Perm(), whose)
+	d.clock(info.ModTime(), path+" was written")
+	return true
 }
 
 // clock compares the clock with a time that has passed: nobody here can be asked for

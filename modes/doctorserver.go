@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math"
 	"net"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"fenc/model/storage"
 	"fenc/modes/control"
 	"fenc/modes/session4"
+	"fenc/modes/systemd"
 	"fenc/wire/v3"
 	"fenc/wire/v4"
 )
@@ -58,18 +60,24 @@ func (d *doctor) server(c *cli.Context) {
 		d.ok("settings", "%s", source.Path)
 	}
 	d.environment(settings.Origin)
-	running := d.storage(settings)
+	running, told := d.storage(settings)
 	clients, catalogue := d.database(settings)
 	if catalogue != nil {
 		defer catalogue.Close()
 	}
 	key := d.serverKey(settings, clients)
-	d.listening(c.Context, settings, catalogue, running, key)
+	if told {
+		d.listening(c.Context, settings, catalogue, running, key)
+	} else {
+		d.note("listen", "whether a server runs on this storage is not for this user to see", "run fenc doctor as the user that fenc serve runs as")
+	}
+	d.outside(settings)
 	d.exposure(settings, catalogue)
 }
 
-// storage looks at the storage, and reports whether a server has it.
-func (d *doctor) storage(settings config.Server) (served bool) {
+// storage looks at the storage, and reports whether a server has it, where this user
+// is told.
+func (d *doctor) storage(settings config.Server) (served, told bool) {
 	if settings.InBuckets() {
 		return d.buckets(settings)
 	}
@@ -80,12 +88,12 @@ func (d *doctor) storage(settings config.Server) (served bool) {
 		} else {
 			d.note("storage", fmt.Sprintf("there is no %s yet", path), "fenc serve makes it at its first start")
 		}
-		return false
+		return false, true
 	}
 	store, err := storage.OpenBeside(path)
 	if err != nil {
 		d.fail("storage", explainStorage(err, path), "storage in server.toml, or --storage, says where it is")
-		return false
+		return false, !errors.Is(err, fs.ErrPermission)
 	}
 	defer store.Close()
 	info, err := os.Stat(path)
@@ -109,12 +117,12 @@ func (d *doctor) storage(settings config.Server) (served bool) {
 	if err != nil {
 		d.fail("storage", explainStorage(err, path), "")
 	}
-	return served
+	return served, err == nil
 }
 
 // buckets looks whether the buckets are reached, and reports whether a server with
-// this database runs.
-func (d *doctor) buckets(settings config.Server) (served bool) {
+// this database runs, where this user is told.
+func (d *doctor) buckets(settings config.Server) (served, told bool) {
 	store, err := bucketsOf(settings, nil)
 	if err == nil {
 		err = errors.Join(store.Reach(), store.Close())
@@ -130,7 +138,7 @@ func (d *doctor) buckets(settings config.Server) (served bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_, err = control.Dial(settings.ControlPath()).Health(ctx)
-	return !errors.Is(err, control.ErrNotRunning)
+	return !errors.Is(err, control.ErrNotRunning), !errors.Is(err, fs.ErrPermission)
 }
 
 // database looks at the catalogue, which it returns open.
@@ -228,8 +236,15 @@ func (d *doctor) listening(ctx context.Context, settings config.Server, catalogu
 			d.fail("listen", explainListen(err, settings.Listen), "")
 			return
 		}
-		l.Close()
+		defer l.Close() // until the others have been tried, which may be the same
 		d.note("listen", fmt.Sprintf("no server runs on this storage; %s is free for one", settings.Listen), "fenc serve starts it")
+		for _, listen := range []func(config.Server, systemd.Sockets) (net.Listener, error){listenForMetrics, listenForStatus} {
+			if other, err := listen(settings, systemd.Sockets{}); err != nil {
+				d.fail("listen", err, "")
+			} else if other != nil {
+				defer other.Close()
+			}
+		}
 		return
 	}
 	address := settings.Listen
@@ -255,6 +270,18 @@ func (d *doctor) listening(ctx context.Context, settings config.Server, catalogu
 		d.fail("listen", fmt.Errorf("what answers at %s has another key, %s", address, shown), "it is another server, or this one was given its key anew since it was started")
 	default:
 		d.ok("listen", "the server that runs answers at %s", address)
+	}
+}
+
+// outside looks whether the server would find the programs and the secret that hooks
+// and the gate take.
+func (d *doctor) outside(settings config.Server) {
+	c, err := hooksConfig(settings, slog.New(slog.DiscardHandler))
+	switch {
+	case err != nil:
+		d.fail("hooks", err, "")
+	case c.Needed():
+		d.ok("hooks", "what hooks and the gate take is there")
 	}
 }
 
