@@ -232,11 +232,35 @@ func TestLostDatabaseIsMadeAnew(t *testing.T) {
 	a.check(t, "--rebuild").want(t, 2, "there is a database at")
 	a.stop(t)
 	remove(t, filepath.Join(a.dir, "fenc.db"))
+	// They sent people to fenc serve, which makes none over a storage that is used.
+	for _, command := range []string{"check", "files", "invite", "clients", "uploads"} {
+		r := fenc(t.Context(), nil, command, "--config", a.config)
+		r.want(t, 1, "fenc.db", filepath.Join(a.dir, "files")+" has what clients sent", "--database", "restore it from a backup", "fenc check --rebuild")
+		if strings.Contains(r.errors, "first start") {
+			t.Errorf("%s: got %s, want nothing of a first start", command, r.errors)
+		}
+	}
+	fenc(t.Context(), nil, "files", "--database", filepath.Join(t.TempDir(), "fenc.db")).want(t, 1, "fenc serve makes it at its first start")
 	a.check(t, "--rebuild").want(t, 0, "database made anew")
 	a.check(t, "--deep").want(t, 0, " 0 differences")
 	wantSameFiles(t, before, fenc(t.Context(), nil, "files", "--config", a.config))
 	fenc(t.Context(), nil, "clients", "--config", a.config).want(t, 0, "ada    REVOKED", "grace  ")
 	a.getsAll(t, serve(t, a.dir)) // by the key that it has
+}
+
+// It named a command that there is not.
+func TestLostDatabaseWithoutTheListOfClients(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, 1)
+	a.stop(t)
+	remove(t, filepath.Join(a.dir, "fenc.db"), filepath.Join(a.dir, "files", ".fenc", "note-clients"))
+	a.check(t, "--rebuild").want(t, 0, "database made anew", "clients have no keys in it: give each another with fenc clients rekey NAME")
+	d := serve(t, a.dir)
+	invite := d.operator(t, "clients", "rekey", "grace")
+	invite.want(t, 0)
+	home := t.TempDir()
+	fenc(t.Context(), nil, "join", "--dir", home, strings.TrimSpace(invite.out)).want(t, 0, "joined")
+	fenc(t.Context(), nil, "list", "--config", filepath.Join(home, "transfer.toml")).want(t, 0, "tree/0")
 }
 
 func TestLostDatabaseOfProtocol3IsMadeAnew(t *testing.T) {

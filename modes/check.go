@@ -160,7 +160,7 @@ func (a audit) rebuild(ctx context.Context) error {
 	}
 	fmt.Fprintf(a.streams.Out, "database made anew: %s\n", path)
 	if !enrolled {
-		fmt.Fprintln(a.streams.Out, "clients have no keys in it: invite each again with fenc invite --rekey NAME")
+		fmt.Fprintln(a.streams.Out, "clients have no keys in it: give each another with fenc clients rekey NAME")
 	}
 	return err
 }

@@ -221,7 +221,7 @@ func (m moving) openSource() (side move.Side, err error) {
 	}
 	side.Catalogue, err = openCatalogue(m.from, model.Options{ReadOnly: true, Program: programOfCopy})
 	if err != nil {
-		return side, errors.Join(explainMissing(err, m.from.Database), side.Store.Close())
+		return side, errors.Join(explainMissing(err, m.from), side.Store.Close())
 	}
 	if err := refuseServed(side.Catalogue, m.from); err != nil {
 		return side, errors.Join(err, side.Catalogue.Close(), side.Store.Close())

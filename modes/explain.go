@@ -12,6 +12,8 @@ import (
 
 	"fenc/config"
 	"fenc/model"
+	"fenc/model/storage"
+	"fenc/modes/archive"
 	"fenc/modes/send"
 )
 
@@ -53,14 +55,34 @@ func explainDatabase(err error, path string) error {
 }
 
 // explainMissing is explainDatabase for a command beside the server, which makes none.
-func explainMissing(err error, path string) error {
-	if model.IsShared(path) {
+// Neither does a server make one where a storage tells of one that is lost.
+func explainMissing(err error, settings config.Server) error {
+	missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, model.ErrNoCatalogue)
+	switch shared := settings.InPostgres(); {
+	case missing && hasFiles(settings) && shared:
+		return fmt.Errorf("%w, and %s has what clients sent: name its database with --database, or with --config its server.toml, or restore it from its backup", err, settings.Storage)
+	case missing && hasFiles(settings):
+		return fmt.Errorf("%w, and %s has what clients sent: name its database with --database, or with --config its server.toml, restore it from a backup, or make it anew with fenc check --rebuild", err, settings.Storage)
+	case shared:
 		return explainPostgres(err)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	case missing:
 		return fmt.Errorf("%w: name the server's with --database, or with --config its server.toml; fenc serve makes it at its first start", err)
 	}
-	return explainDatabase(err, path)
+	return explainDatabase(err, settings.Database)
+}
+
+// hasFiles reports whether there is a storage, in a folder, that clients have used.
+func hasFiles(settings config.Server) bool {
+	if settings.InBuckets() {
+		return false
+	}
+	store, err := storage.OpenBeside(settings.Storage)
+	if err != nil {
+		return false
+	}
+	defer store.Close()
+	used, err := archive.Used(store)
+	return err == nil && used
 }
 
 func isFolder(path string) bool {

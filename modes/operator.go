@@ -44,7 +44,7 @@ func commandName(c *cli.Context) string {
 func beside(c *cli.Context, settings config.Server, o model.Options, do func(*model.Catalogue) error) error {
 	catalogue, err := openCatalogue(settings, o)
 	if err != nil {
-		return fmt.Errorf("%s: %w", commandName(c), explainMissing(err, settings.Database))
+		return fmt.Errorf("%s: %w", commandName(c), explainMissing(err, settings))
 	}
 	if err := errors.Join(do(catalogue), catalogue.Close()); err != nil {
 		return fmt.Errorf("%s: %w", commandName(c), err)
