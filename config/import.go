@@ -39,7 +39,7 @@ func Import(dir string, force bool) (written []string, err error) {
 		if !isThere(path) {
 			continue
 		}
-		data, err := readFile(path, false)
+		data, err := readFile(path, "")
 		if err != nil {
 			return nil, err
 		}

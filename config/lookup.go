@@ -184,7 +184,7 @@ func (l Lookup) load(path, name string, c any, from *origins) (Source, error) {
 	}
 	if path != "" {
 		src.Path = path
-		data, err := readFile(path, false)
+		data, err := readFile(path, "")
 		if err != nil {
 			return src, err
 		}
@@ -250,8 +250,13 @@ type origin struct {
 // origins remembers where each value came from, for errors found later.
 type origins struct {
 	workDir string
+	table   string            // where the table stands that the keys are of; empty: there is none
 	of      map[string]origin // by key
 }
+
+// because names, for a key that may be left out, the one that it must be set with: where
+// it is not, that one's place is what to look at.
+var because = map[string]string{"move_to": "after", "webhook_secret_file": "webhook_url"}
 
 func (o *origins) note(key string, from origin) {
 	// A new map: Server and Transfer are values, and copies of one must not
@@ -305,6 +310,9 @@ func (o *origins) first(checks []check) error {
 		where := o.of[c.key].where
 		if where == "" {
 			where = c.key + " = " + shown(c.value)
+			if at := cmp.Or(o.of[because[c.key]].short, o.table); at != "" {
+				where = at + ": " + where
+			}
 		}
 		return complaint(where, c.key, c.err)
 	}

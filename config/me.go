@@ -87,7 +87,7 @@ func checkID(id string) error {
 }
 
 func readMe(path string) (Me, error) {
-	data, err := readFile(path, true)
+	data, err := readFile(path, privateKey)
 	if err != nil {
 		return Me{}, err
 	}

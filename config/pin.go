@@ -69,7 +69,7 @@ func PinServerKey(path string, keys []string) error {
 	if err := checkPins(keys); err != nil {
 		return err
 	}
-	data, err := readFile(path, false)
+	data, err := readFile(path, "")
 	if err != nil {
 		return err
 	}

@@ -11,14 +11,17 @@ import (
 	"syscall"
 )
 
+// privateKey is what the secret in me.toml and in the server's key is called.
+const privateKey = "the private key"
+
 // maxFile is the size of a settings file, in bytes.
 const maxFile = 1 << 20
 
-// readFile returns the content of a settings file. One that holds a secret
-// must be a regular file that only its owner may read.
-func readFile(path string, secret bool) ([]byte, error) {
+// readFile returns the content of a settings file. One that holds a secret, which is
+// what it is called, must be a regular file that only its owner may read.
+func readFile(path, secret string) ([]byte, error) {
 	flag := os.O_RDONLY
-	if secret && runtime.GOOS != "windows" {
+	if secret != "" && runtime.GOOS != "windows" {
 		flag |= syscall.O_NONBLOCK // or opening a FIFO would wait for its writer
 	}
 	f, err := os.OpenFile(path, flag, 0)
@@ -38,10 +41,10 @@ func readFile(path string, secret bool) ([]byte, error) {
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		return nil, fmt.Errorf("%s: a directory; name a file", path)
-	case secret && !mode.IsRegular():
+	case secret != "" && !mode.IsRegular():
 		return nil, fmt.Errorf("%s: not a regular file; name one", path)
-	case secret && runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 && !isCredential(path):
-		return nil, fmt.Errorf("%s: mode %#o lets others at the private key; run: chmod 600 %s", path, mode.Perm(), path)
+	case secret != "" && runtime.GOOS != "windows" && mode.Perm()&0o077 != 0 && !isCredential(path):
+		return nil, fmt.Errorf("%s: mode %#o lets others at %s; run: chmod 600 %s", path, mode.Perm(), secret, path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {

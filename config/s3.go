@@ -181,7 +181,7 @@ func (l Lookup) S3Credentials(s S3) (S3Credentials, error) {
 		path = credential
 	}
 	if path != "" {
-		data, err := readFile(path, true)
+		data, err := readFile(path, "the secret of the S3 credentials")
 		if err != nil {
 			return S3Credentials{}, err
 		}

@@ -19,7 +19,7 @@ const serverKeyHead = `# The private key of this fenc server. Keep it secret: wh
 // empty one, is an error that wraps fs.ErrNotExist; a file that others may read is
 // refused.
 func LoadServerKey(path string) (Secret, error) {
-	data, err := readFile(path, true)
+	data, err := readFile(path, privateKey)
 	if err == nil && len(data) == 0 {
 		// Where there are no links, a name is taken by an empty file first: see place.
 		// A crash may leave that.

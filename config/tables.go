@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/BurntSushi/toml"
@@ -78,6 +79,10 @@ func (k key) fillTables(tables []*document) error {
 	*list = nil
 	for _, table := range tables {
 		w := DefaultWatch()
+		w.table = table.path
+		if len(table.lines) > 0 {
+			w.table = fmt.Sprintf("%s:%d", table.path, slices.Min(slices.Collect(maps.Values(table.lines))))
+		}
 		if err := table.fill(keysOf(&w), &w.origins); err != nil {
 			return err
 		}

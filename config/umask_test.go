@@ -5,6 +5,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 )
@@ -116,6 +117,20 @@ func TestLoadMeRefusesWhatOthersCanRead(t *testing.T) {
 	}
 	_, err := LoadMe(link)
 	wantError(t, err, dir, "DIR/link.toml: mode 0644 lets others at the private key; run: chmod 600 DIR/link.toml")
+}
+
+// They were all called the private key.
+func TestSecretsThatOthersCanRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := write(t, dir, "secret", "whsec_"+strings.Repeat("QUJD", 8))
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := LoadWebhookSecret(path)
+	wantError(t, err, dir, "DIR/secret: mode 0644 lets others at the webhook's secret; run: chmod 600 DIR/secret")
+	_, err = Lookup{}.S3Credentials(S3{AccessKey: "a", SecretKeyFile: path})
+	wantError(t, err, dir, "DIR/secret: mode 0644 lets others at the secret of the S3 credentials; run: chmod 600 DIR/secret")
 }
 
 func TestLoadServerKeyRefusesWhatOthersCanRead(t *testing.T) {

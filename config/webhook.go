@@ -20,7 +20,7 @@ const (
 // one line, "whsec_" and base64, as Standard Webhooks writes it. A file that others
 // may read is refused.
 func LoadWebhookSecret(path string) (Secret, error) {
-	data, err := readFile(path, true)
+	data, err := readFile(path, "the webhook's secret")
 	if err != nil {
 		return "", err
 	}

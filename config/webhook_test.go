@@ -37,6 +37,17 @@ func TestWebhookSecret(t *testing.T) {
 	}
 }
 
+// It was not said where.
+func TestWebhookWithoutSecret(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c, _, err := LoadServer(write(t, dir, "server.toml", "\nwebhook_url = \"http://localhost/\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, c.Validate(), dir, `DIR/server.toml:2: webhook_secret_file = "": empty, and webhook_url is set; write the path of a file that holds the secret, "whsec_" and base64`)
+}
+
 // A program is a path, relative to the file like all others, or a name to be looked
 // for; what follows is as it stands there.
 func TestCommandsStartAtTheirFile(t *testing.T) {
