@@ -232,6 +232,18 @@ func TestErrorsHelpTheOperator(t *testing.T) {
 	fenc(t.Context(), nil, "serve", "--config", in("none.toml")).want(t, 2, in("none.toml")+": file does not exist; check the path")
 }
 
+// PostgreSQL that is not there was three lines of the driver's.
+func TestErrorsOfPostgresThatIsNotReached(t *testing.T) {
+	t.Parallel()
+	one, two := deadAddress(t), deadAddress(t)
+	r := fenc(t.Context(), nil, "clients", "--database", "postgres://grace:secret@"+one+","+two+"/files")
+	r.want(t, 1, "fenc: clients: open database postgres://"+one+","+two+"/files: catalogue unavailable: no connection to the database \"files\" as \"grace\": "+
+		one+": connection refused; "+two+": connection refused: is it up, and may this user connect? database in server.toml, or FENC_DATABASE, says where it is")
+	if strings.Count(r.errors, "\n") != 1 || strings.Contains(r.errors, "secret") {
+		t.Errorf("got\n%s\nwant one line, each address once, and no password", r.errors)
+	}
+}
+
 func TestServerKeyThatOthersMayRead(t *testing.T) {
 	t.Parallel()
 	d := serve(t, t.TempDir())

@@ -201,7 +201,7 @@ func (s *shared) judge(err error) error {
 		return err
 	}
 	s.c.faults.Add(1)
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", ErrUnavailable, inOneLine(err))
 }
 
 // alignEvery is how often the database is asked what time it is.
