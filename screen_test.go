@@ -6,15 +6,18 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"fenc/model/storage/s3/s3test"
 	"fenc/modes/progress/screentest"
 )
 
@@ -22,7 +25,8 @@ import (
 // there that can be held up.
 type watched struct {
 	t      *testing.T
-	dir    string // of the client
+	dir    string   // of the client
+	env    []string // besides what every terminal has
 	server *child
 	way    *relay
 	screen *screentest.Screen
@@ -74,6 +78,7 @@ func (w *watched) run(columns, rows int, args ...string) {
 	w.fenc, w.ended = exec.Command(path, args...), make(chan struct{})
 	w.fenc.Dir, w.fenc.Stdin, w.fenc.Stdout, w.fenc.Stderr = w.dir, w.screen.TTY, w.screen.TTY, w.screen.TTY
 	w.fenc.Env = []string{"HOME=" + w.dir, "XDG_CONFIG_HOME=" + filepath.Join(w.dir, "config"), "TERM=xterm", "TMPDIR=" + w.t.TempDir()}
+	w.fenc.Env = append(w.fenc.Env, w.env...)
 	w.fenc.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := w.fenc.Start(); err != nil {
 		w.t.Fatal(err)
@@ -260,4 +265,54 @@ func TestScreenWithAnErrorInTheMiddle(t *testing.T) {
 	w.screen.Await(`^first  0 B .*unchanged$`, w.ended)
 	w.screen.Await(`^fenc: 2 files verified \(1 unchanged\), 1 not; 10 MiB in`, w.ended)
 	w.screen.Await(`^fenc: send: 1 of 3 files not verified$`, w.ended)
+}
+
+// Reading all content takes long: a terminal shows how far it is, and nothing else has
+// more than the result.
+func TestScreenOfADeepCheck(t *testing.T) {
+	t.Parallel()
+	store := s3test.Start(t)
+	way := s3test.Between(t, store)
+	w := &watched{t: t, dir: t.TempDir()}
+	w.env = inBuckets(t, store, filepath.Join(w.dir, "server.toml"), way.Endpoint)
+	address := start(t, w.dir, append(w.env, "FENC_REGISTRATION=open"), "serve", "--config", "server.toml").address(t)
+	w.file("big", 20)
+	start(t, w.dir, nil, "send", "--server", address, "--name", "grace", "--accept-new", "big").result(t).want(t, 0)
+
+	open := make(chan struct{})
+	release := sync.OnceFunc(func() { close(open) })
+	t.Cleanup(release)
+	way.Set(func(answer http.ResponseWriter, r *http.Request, pass http.Handler) {
+		if r.Method == http.MethodGet && r.URL.RawQuery == "" { // an object
+			answer = &heldUp{answer, 10 << 20, open}
+		}
+		pass.ServeHTTP(answer, r)
+	})
+	w.run(80, 24, "check", "--config", "server.toml", "--deep")
+	w.screen.Await(`^reading [0-9]+\.[0-9] MiB of 20\.0 MiB .* [1-9][0-9] %`, w.ended)
+	release()
+	w.wantEnd(0)
+	if text := w.screen.Await(`1 files of 20971520 bytes, .*: 0 differences`, w.ended); strings.Contains(text, "reading") {
+		t.Errorf("at the end, the screen:\n%s\nwant no bar", text)
+	}
+	piped := start(t, w.dir, w.env, "check", "--config", "server.toml", "--deep").result(t)
+	piped.want(t, 0, "0 differences")
+	if strings.Contains(piped.out+piped.errors, "reading") || strings.ContainsAny(piped.out+piped.errors, "\r\x1b%") || strings.Count(piped.out, "\n") != 1 {
+		t.Errorf("into a pipe: got %q, %q, want the result alone", piped.out, piped.errors)
+	}
+}
+
+// heldUp is an answer of which no more than so many bytes come until open is closed.
+type heldUp struct {
+	http.ResponseWriter
+	left int
+	open chan struct{}
+}
+
+func (h *heldUp) Write(p []byte) (int, error) {
+	if h.left -= len(p); h.left < 0 {
+		h.ResponseWriter.(http.Flusher).Flush()
+		<-h.open
+	}
+	return h.ResponseWriter.Write(p)
 }
