@@ -249,8 +249,11 @@ func TestClosedInTheAnswers(t *testing.T) {
 	for _, args := range [][]string{sendA, {"list"}, getA} {
 		t.Run(args[0], func(t *testing.T) {
 			t.Parallel()
+			places := 0
 			for cut := 0; closedAfter(t, cut, args...); cut += need.Rounds(*closeEvery, 5, 41) {
+				places++
 			}
+			t.Logf("closed at %d places", places)
 		})
 	}
 }
