@@ -47,3 +47,33 @@ func TestSecurityNamesTestsThatExist(t *testing.T) {
 		t.Error("README.md does not link to SECURITY.md")
 	}
 }
+
+// Programs are run for hooks and the gate, which the operator of a server configures,
+// and for nothing else: a client runs none.
+func TestOnlyHooksRunPrograms(t *testing.T) {
+	t.Parallel()
+	runs := regexp.MustCompile(`"os/exec"|\b(os|syscall|unix|windows)\.(StartProcess|Exec|ForkExec|CreateProcess)\b`)
+	forTests := regexp.MustCompile(`^(config/need|\.ci/\w+|[\w/]*test)/`)
+	found := false
+	err := filepath.WalkDir(sourceDir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		name, err := filepath.Rel(sourceDir, path)
+		if name = filepath.ToSlash(name); err != nil || forTests.MatchString(name) {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if !runs.Match(text) {
+			return err
+		}
+		found = true
+		if !strings.HasPrefix(name, "modes/hooks/") && name != "modes/hooks.go" {
+			t.Errorf("%s runs programs", name)
+		}
+		return err
+	})
+	if err != nil || !found {
+		t.Errorf("programs are run at all: %t, %v", found, err)
+	}
+}

@@ -256,3 +256,40 @@ func TestHeaderOfSomebodyElseIsNotBelieved(t *testing.T) {
 	server.log.await(t, `session ended" address=`+regexp.QuoteMeta(conn.LocalAddr().String())+`.*speaks no protocol`, server.ended)
 	start(t, dir, []string{"FENC_PROXY_PROTOCOL_FROM=somewhere"}, "serve").result(t).want(t, 2, "entry 1: neither an address nor a prefix")
 }
+
+// Behind a balancer whoever reaches it reaches the server: protocol 3 is off there
+// unless it is asked for, on loopback too.
+func TestProtocol3IsOffBehindABalancer(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		env    []string
+		header string
+		served bool
+	}{
+		"none":                   {nil, "", true},
+		"one":                    {[]string{"FENC_PROXY_PROTOCOL_FROM=127.0.0.1"}, "PROXY TCP4 192.0.2.1 192.0.2.9 1001 1234\r\n", false},
+		"one, not by way of it":  {[]string{"FENC_PROXY_PROTOCOL_FROM=192.0.2.1"}, "", false},
+		"one, and asked for, on": {[]string{"FENC_PROXY_PROTOCOL_FROM=192.0.2.1", "FENC_PROTOCOLS=3,4"}, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, t.TempDir(), append(c.env, "FENC_REGISTRATION=open"), "serve", "--listen", "127.0.0.1:0")
+			conn, err := net.Dial("tcp", server.address(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(patience))
+			if _, err := conn.Write(append([]byte(c.header), registration("grace")...)); err != nil {
+				t.Fatal(err)
+			}
+			h, err := v3.ReadResponseHeader(conn)
+			if served := err == nil && h.Code == v3.CodeRegistered; served != c.served {
+				t.Errorf("got %v, %v, want protocol 3 served: %t", h, err, c.served)
+			}
+			if !c.served {
+				server.log.await(t, "speaks no protocol that is served here: protocol 3", server.ended)
+			}
+		})
+	}
+}

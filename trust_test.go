@@ -167,6 +167,42 @@ func TestClientsAreManagedBesideTheServer(t *testing.T) {
 	fenc(t.Context(), nil, "send", "--config", filepath.Join(again, "transfer.toml"), filepath.Join(dir, "a")).want(t, 0, "unchanged")
 }
 
+// A key that was lost or stolen works until its client has come back with another one,
+// and opens nothing from then on.
+func TestOldKeyOpensNothingAfterARekey(t *testing.T) {
+	t.Parallel()
+	d := serveInvited(t, t.TempDir())
+	stolen, old := d.join(t, "--name", "grace")
+	a := write(t, filepath.Join(stolen, "a"), "one")
+	send := func(settings, file string) result {
+		return fenc(t.Context(), nil, "send", "--config", settings, file)
+	}
+	send(old, a).want(t, 0, "verified")
+	line := strings.TrimSpace(d.operator(t, "clients", "rekey", "grace").out)
+	send(old, a).want(t, 0, "unchanged") // the invite alone changes nothing
+	live := openSession(t, d, stolen)
+
+	dir := t.TempDir()
+	fenc(t.Context(), nil, "join", "--dir", dir, line).want(t, 0, "as grace")
+	select {
+	case <-live.Done():
+	case <-time.After(patience):
+		t.Fatal("a session by the old key goes on")
+	}
+	var refusal *session4.RefusalError
+	if !errors.As(live.Err(), &refusal) || refusal.Again {
+		t.Errorf("the session by the old key: got %v, want it refused for good", live.Err())
+	}
+	send(old, a).want(t, 3, "not admitted")
+	fenc(t.Context(), nil, "list", "--config", old).want(t, 3, "not admitted")
+	fenc(t.Context(), nil, "get", "--config", old, "--dir", t.TempDir(), "a").want(t, 3, "not admitted")
+	fenc(t.Context(), nil, "join", "--dir", stolen, line).want(t, 3, "the invite has been used")
+	now := filepath.Join(dir, "transfer.toml")
+	send(now, a).want(t, 0, "unchanged")
+	fenc(t.Context(), nil, "list", "--config", now).want(t, 0, "a")
+	d.operator(t, "clients").want(t, 0, "grace  send,read,replace  1      3B     -")
+}
+
 // openSession opens a session as the client whose files are in dir.
 func openSession(t testing.TB, d *daemon, dir string) *session4.Session {
 	t.Helper()

@@ -231,6 +231,13 @@ var sendLies = []lie{
 			&v4.Received{Number: m.Number, Size: 5, Digest: m.Digest}}
 	}), status: 0, says: "verified"},
 	{name: "a frame of the client's in the place of an answer", args: sendA, frames: instead(func(m *v4.Small) []any { return []any{m} }), status: 1, says: "is no answer"},
+	{name: "asked for a file that was not named", args: sendA, frames: instead(func(m *v4.Small) []any {
+		return []any{&v4.Fetch{Number: m.Number, Path: unnamed}}
+	}), status: 1, says: "is no answer"},
+	{name: "asked for a list", args: sendLarge, frames: instead(func(m *v4.Offer) []any { return []any{&v4.List{Number: m.Number, Limit: 10}} }), status: 1, says: "is no answer"},
+	{name: "accepted, and a file accepted that was not offered", args: sendLarge, frames: instead(func(m *v4.Offer) []any {
+		return []any{&v4.Accept{Number: m.Number + 1, ChunkSize: mib}, &v4.Accept{Number: m.Number, ChunkSize: mib}}
+	}), status: 1, says: "which was never made"},
 	{name: "chunks of 0 bytes", args: sendLarge, frames: accepting(func(a *v4.Accept) { a.ChunkSize = 0 }), status: 1, says: "chunks of 0 bytes"},
 	{name: "chunks of 512 KiB", args: sendLarge, frames: accepting(func(a *v4.Accept) { a.ChunkSize = 1 << 19 }), status: 1, says: "chunks of 524288 bytes"},
 	{name: "chunks of no power of two", args: sendLarge, frames: accepting(func(a *v4.Accept) { a.ChunkSize = mib + 1 }), status: 1, says: "chunks of 1048577 bytes"},

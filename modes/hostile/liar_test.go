@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"fenc/config"
@@ -23,8 +24,8 @@ import (
 )
 
 // lie is what a server does to a client, and what must come of it. That the client
-// ends, that nothing it prints acts on a terminal and that nothing was written but
-// what is named is checked of all.
+// ends, that nothing it prints acts on a terminal, that nothing was written but what is
+// named and that the server heard of no file that is not is checked of all.
 type lie struct {
 	name   string
 	args   []string // of fenc; "a" is a file of 5 bytes, "large" one of 3 MiB
@@ -47,6 +48,7 @@ type liar struct {
 	id      v4.Identity
 	files   map[string]string // that it has
 	done    chan struct{}     // closed when the client has ended
+	strayed atomic.Bool       // whether it was told of the file unnamed
 	running sync.WaitGroup
 }
 
@@ -122,6 +124,9 @@ func (l *liar) converse(c net.Conn) {
 		message, err := reader.Message(h)
 		if err != nil {
 			return
+		}
+		if bytes.Contains(v4.Append(nil, message), []byte(unnamed)) {
+			l.strayed.Store(true)
 		}
 		if m, isOffer := message.(*v4.Offer); isOffer {
 			s.offers[m.Number] = m
@@ -277,9 +282,13 @@ func settings(t testing.TB, address string, server v4.Fingerprint, more string) 
 	must(t, os.WriteFile(filepath.Join(dir, "transfer.toml"), fmt.Appendf(nil,
 		"server = %q\nserver_key = [%q]\nme = \"me.toml\"\nretry_for = \"0s\"\nattempts = 1\n%s", address, server, more), 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("12345"), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, unnamed), []byte("the content of "+unnamed), 0o600))
 	must(t, os.Mkdir(filepath.Join(dir, "to"), 0o750))
 	return dir
 }
+
+// unnamed is a file of every client that no command names. Its content has its name.
+const unnamed = "what-nobody-named"
 
 // gone is the content of what is not there any more.
 const gone = "\x00gone"
@@ -360,6 +369,9 @@ func (l *lie) tell(t *testing.T) {
 		t.Errorf("exit status %d, it said:\n%s\nwant %d and %q", status, said, l.status, l.says)
 	}
 	wantPlain(t, said)
+	if server.strayed.Load() {
+		t.Errorf("the server was told of a file that was not named")
+	}
 	for path, content := range l.has {
 		if want[path] = content; content == gone {
 			delete(want, path)
