@@ -528,6 +528,58 @@ func (a *attacker) remember(entries []v4.Entry) {
 	a.kept = kept
 }
 
+// What is to take a verified file's place shows nowhere before it is verified in turn,
+// neither in the tree nor to who fetches it.
+func TestReplacementShowsOnlyOnceItIsVerified(t *testing.T) {
+	t.Parallel()
+	s := serveTarget(t)
+	c := s.newClient(t, "grace")
+	l := c.session(t)
+	number := 0
+	next := func() int {
+		number++
+		return number
+	}
+	shows := func(content string) {
+		t.Helper()
+		s.wantFolder(t, "grace", map[string]string{"a": content})
+		l.fetches(next(), "a", content)
+	}
+	first, second := l.kept(next(), "a"), strings.Repeat("another\n", 3*mib/8)
+
+	upload := next()
+	l.offers(upload, 3*mib, "a")
+	shows(first)
+	l.says(blocks(upload, second[:2*mib]), frame(1109, u32(1)))
+	l.gets(2112)
+	shows(first)
+	l.says(block(upload, 2*mib, second[2*mib:]), finish(upload, "something else"))
+	l.gets(2109)
+	shows(first)
+	l.says(frame(1106, numbered(upload)))
+	l.gets(2104)
+	shows(first)
+	refused := next()
+	l.says(smallWith(refused, "a", "short", digestOf("something else")))
+	l.refused(refused, 36)
+	shows(first)
+	upload = next()
+	l.offers(upload, 3*mib, "a")
+	l.says(blocks(upload, second), frame(1109, u32(2)))
+	l.gets(2112)
+	l.NetConn().Close() // all of it is there, and nobody has said that it is whole
+	s.log.Await(t, `"session ended"`, `"grace"`)
+
+	number, l = 0, c.session(t)
+	shows(first)
+	upload = next()
+	l.offers(upload, 3*mib, "a") // of which all is held
+	l.says(finish(upload, second))
+	l.received(upload, second)
+	shows(second)
+	l.bye()
+}
+
 func TestAttacksOnUploads(t *testing.T) {
 	t.Parallel()
 	withstand(t, serveTarget(t), uploadAttacks)

@@ -51,6 +51,7 @@ type place struct {
 	server    *Server
 
 	fuzzer, bystander client
+	clients           int // that there are to be at the end
 	epoch             uint64
 }
 
@@ -70,7 +71,7 @@ func newPlace(t testing.TB) *place {
 	}
 	dir, err := os.MkdirTemp("", "fenc-test-")
 	must(err)
-	p, log := &place{dir: dir}, slog.New(slog.DiscardHandler)
+	p, log := &place{dir: dir, clients: 2}, slog.New(slog.DiscardHandler)
 	p.store, err = storage.OpenFolder(filepath.Join(dir, "files"))
 	must(err)
 	p.catalogue, err = model.Open(filepath.Join(dir, "fenc.db"), model.Options{})
@@ -113,8 +114,8 @@ func newPlace(t testing.TB) *place {
 	return p
 }
 
-// leave ends the place. It holds that nothing of its sessions is left over, and that
-// all content is still what the catalogue says.
+// leave ends the place. It holds that nothing of its sessions is left over, that all
+// content is still what the catalogue says, and that nobody was let in.
 func (p *place) leave(t testing.TB) {
 	t.Helper()
 	defer os.RemoveAll(p.dir)
@@ -136,6 +137,13 @@ func (p *place) leave(t testing.TB) {
 	files, err := p.catalogue.List(owner.ID, "", "", 2)
 	if err != nil || len(files) != 1 || files[0].Version != 1 || files[0].Digest != model.Hash(blake3.Sum256([]byte(untouched))) {
 		t.Errorf("the bystander's files: %+v, %v", files, err)
+	}
+	clients, err := p.catalogue.Clients()
+	if err != nil || len(clients) != p.clients {
+		t.Errorf("%d clients, %v, want %d", len(clients), err, p.clients)
+	}
+	if invites, err := p.catalogue.Invites(); err != nil || len(invites) > 0 {
+		t.Errorf("somebody was invited: %+v, %v", invites, err)
 	}
 	if err := p.archive.Close(); err != nil {
 		t.Error(err)

@@ -90,6 +90,31 @@ func TestFuzzedConversationsReachTheirEnd(t *testing.T) {
 	}
 }
 
+// Whoever has a client's key can invite nobody: there is no message for it, and what is
+// no message ends the session.
+func TestClientsInviteNobody(t *testing.T) {
+	t.Parallel()
+	here := newPlace(t)
+	defer here.leave(t)
+	for _, hundred := range []int{0, 1000, 1100, 1200, 2000, 2100, 2200, 65500} {
+		for code := hundred; code < min(hundred+100, 1<<16); code++ {
+			for _, payload := range []int{0, 64} {
+				frame := binary.LittleEndian.AppendUint16([]byte{v4.Version}, uint16(code))
+				frame = append(binary.LittleEndian.AppendUint32(frame, uint32(payload)), make([]byte, payload)...)
+				heard, _ := here.converse(t, here.fuzzer, conversation{first: frame, last: said(&v4.Bye{})}, waitsForAnswers)
+				got, err := answers(heard, nil)
+				if err != nil || len(got) < 2 || got[0] != v4.CodeWelcome {
+					t.Fatalf("%d is answered by %d, %v", code, got, err)
+				}
+				isMessage := code == int(v4.CodePing) || code >= int(v4.CodeOffer) && code <= int(v4.CodeCopy)
+				if end := got[len(got)-1]; end != v4.CodeRefusal && !isMessage {
+					t.Errorf("%d is answered by %d, want the session ended", code, got[1:])
+				}
+			}
+		}
+	}
+}
+
 // answers returns the codes of what the server said, but of those which come as it
 // happens, and an error unless all of it is frames.
 func answers(heard []byte, want []v4.Code) (codes []v4.Code, err error) {

@@ -92,6 +92,7 @@ func TestHandshakesTakeTurns(t *testing.T) {
 		if m, ok := asks(&v4.Hello{Wishes: v4.RightSend, Instance: v4.ID{2}, Epoch: 1, Name: "admitted"}).(*v4.Welcome); !ok {
 			t.Fatalf("the hello is answered by %+v", m)
 		}
+		here.clients++
 
 		for range cap(turns) {
 			turns <- struct{}{}
