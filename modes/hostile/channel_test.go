@@ -15,6 +15,7 @@ import (
 	"math/big"
 	mathrand "math/rand/v2"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -510,14 +511,27 @@ func TestAttacksByPatience(t *testing.T) {
 	withstand(t, serveTarget(t, func(s *target) { s.settings.IdleTimeout = 10 * time.Second }), patientAttacks)
 }
 
-// 2,000 connections that get no further than half a hello do not keep anybody else
-// out.
+// 2,000 connections that get no further than half a hello, many more than there are
+// places for, keep neither anybody elsewhere out nor those who are in.
 func TestHalfOpenConnectionsKeepNobodyOut(t *testing.T) {
-	s := serveTarget(t, func(s *target) { s.settings.MaxSessions = 2100 })
+	const places = 100
+	s := serveTarget(t, func(s *target) { s.settings.MaxUnadmitted = places })
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	if c, err := dialer.Dial("tcp", s.addr); err == nil {
+		c.Close()
+	} else if runtime.GOOS != "linux" {
+		t.Skipf("no second address: %v", err)
+	}
 	a := &attacker{T: t, client: s.newClient(t, "attacker")}
+	before := s.newClient(t, "before").session(t)
 	half := a.clientHello()[:300]
 	for range 2000 {
-		must(t, write(a.dial(), half))
+		c, err := dialer.Dial("tcp", s.addr)
+		must(t, err)
+		defer c.Close()
+		write(c, half) // which finds it closed where there is no place
 	}
+	s.log.Await(t, "connections refused", "127.0.0.2", "max_unadmitted reached")
 	s.serves(t)
+	before.alive()
 }
