@@ -161,7 +161,6 @@ func TestClientsAreManagedBesideTheServer(t *testing.T) {
 	d.operator(t, "clients").want(t, 0, "REVOKED")
 
 	line := strings.TrimSpace(d.operator(t, "clients", "rekey", "grace").out)
-	fenc(t.Context(), nil, "join", "--dir", dir, line).want(t, 3, "revoked") // with the old key
 	again := t.TempDir()
 	fenc(t.Context(), nil, "join", "--dir", again, line).want(t, 0, "as grace")
 	fenc(t.Context(), nil, "send", "--config", filepath.Join(again, "transfer.toml"), filepath.Join(dir, "a")).want(t, 0, "unchanged")
@@ -201,6 +200,60 @@ func TestOldKeyOpensNothingAfterARekey(t *testing.T) {
 	send(now, a).want(t, 0, "unchanged")
 	fenc(t.Context(), nil, "list", "--config", now).want(t, 0, "a")
 	d.operator(t, "clients").want(t, 0, "grace  send,read,replace  1      3B     -")
+}
+
+// Join once went to the server with the key that was there, which may have been stolen: the
+// server took that one, and the invite to another key stayed open.
+func TestJoinByAnInviteToAnotherKey(t *testing.T) {
+	t.Parallel()
+	d := serveInvited(t, t.TempDir())
+	dir, settings := d.join(t, "--name", "grace")
+	me := filepath.Join(dir, "me.toml")
+	file := write(t, filepath.Join(dir, "a"), "a")
+	send := func(more ...string) result {
+		return fenc(t.Context(), nil, append([]string{"send", "--config", settings, file}, more...)...)
+	}
+	rekey := func() string {
+		t.Helper()
+		r := d.operator(t, "clients", "rekey", "grace")
+		r.want(t, 0, "fenc4-")
+		return strings.TrimSpace(r.out)
+	}
+	stolen, invite := readFile(t, me), rekey()
+	fenc(t.Context(), nil, "join", "--dir", dir, invite).want(t, 0, "joined "+d.addr+" as grace", `"grace" has another key at `+d.addr, me+".old")
+	if readFile(t, me) == stolen || readFile(t, me+".old") != stolen {
+		t.Error("me.toml has the old key, or me.toml.old has not")
+	}
+	d.operator(t, "invite", "list").want(t, 0, "used")
+	send().want(t, 0, "verified")
+	send("--me", me+".old").want(t, 3, "does not know the key in "+me+".old", "fenc clients rekey")
+
+	present := readFile(t, me)
+	fenc(t.Context(), nil, "join", "--dir", dir, invite).want(t, 0, "joined "+d.addr+" already as grace", "the invite has been used")
+	if readFile(t, me) != present {
+		t.Error("a used invite: me.toml has changed")
+	}
+	taken := d.invite(t, "--name", "ada")
+	d.operator(t, "invite", "revoke", "ada").want(t, 0, "taken back")
+	fenc(t.Context(), nil, "join", "--dir", dir, taken).want(t, 3, "taken back", `"grace" is a client there already`)
+	send().want(t, 0, "unchanged")
+
+	d.operator(t, "clients", "revoke", "grace").want(t, 0)
+	d.log.await(t, `"revoked":true`, d.ended)
+	send("--retry-for", "0s").want(t, 3, "revoked", "fenc clients rekey")
+	invite = rekey()
+	fenc(t.Context(), nil, "join", "--dir", dir, invite).want(t, 0, "joined "+d.addr+" as grace", me+".2.old")
+	send().want(t, 0, "unchanged")
+
+	elsewhere := t.TempDir()
+	fenc(t.Context(), nil, "join", "--dir", elsewhere, rekey()).want(t, 0, "as grace")
+	send().want(t, 3, "does not know the key in "+me)
+	fenc(t.Context(), nil, "join", "--dir", dir, invite).want(t, 3, "has been used", "does not know the key in "+me)
+
+	fenc(t.Context(), nil, "join", "--dir", dir, d.invite(t, "--name", "ada")).want(t, 0, `registered as "ada"`, `of "grace", which was there, is in `+me+".3.old", "joined "+d.addr+" as ada")
+	if left, _ := filepath.Glob(me + ".*.new"); len(left) > 0 {
+		t.Errorf("left behind: %q, want nothing", left)
+	}
 }
 
 // openSession opens a session as the client whose files are in dir.

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,15 +138,34 @@ func encodeMe(name, id string, key Secret) string {
 // MeFile is a me.toml in the making. It has the private key on disk before the
 // server is asked for an id, under another name than its own.
 type MeFile struct {
-	path string
-	temp *os.File // nil once Commit or Discard has begun
-	id   int64    // offset of the id's place
+	path     string
+	temp     *os.File // nil once Commit or Discard has begun
+	id       int64    // offset of the id's place
+	replaces bool     // what is at path
+	kept     string   // see Kept
 }
 
 // PrepareMe starts the identity file at path, which must not exist yet: it
 // creates the directory and a temporary file beside path that only its owner
 // may read and that holds name and key already. Commit or Discard ends it.
 func PrepareMe(path string, key Secret, name string) (*MeFile, error) {
+	if isThere(path) {
+		return nil, existsError(path)
+	}
+	return prepareMe(path, key, name)
+}
+
+// PrepareMeInstead is PrepareMe for an identity in the place of the one at path. Commit
+// keeps that one beside it first: see Kept.
+func PrepareMeInstead(path string, key Secret, name string) (*MeFile, error) {
+	m, err := prepareMe(path, key, name)
+	if err == nil {
+		m.replaces = true
+	}
+	return m, err
+}
+
+func prepareMe(path string, key Secret, name string) (*MeFile, error) {
 	if err := checkName(name, false); err != nil {
 		return nil, complaint("name "+shown(name), "name", err)
 	}
@@ -154,9 +174,6 @@ func PrepareMe(path string, key Secret, name string) (*MeFile, error) {
 	}
 	if path == "" {
 		return nil, errors.New("identity file: no path")
-	}
-	if isThere(path) {
-		return nil, existsError(path)
 	}
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("%s: make its directory: %w", path, err)
@@ -178,8 +195,8 @@ func PrepareMe(path string, key Secret, name string) (*MeFile, error) {
 }
 
 // Commit fills in the id, 32 hex digits, and gives the file its name once all
-// of it is on disk. It never replaces a file. After an error the temporary
-// file stays, for the server knows its key by now; the error names it.
+// of it is on disk. It replaces no file but for PrepareMeInstead. After an error the
+// temporary file stays, for the server knows its key by now; the error names it.
 func (m *MeFile) Commit(id string) error {
 	if m.temp == nil {
 		return fmt.Errorf("%s: committed or discarded before", m.path)
@@ -196,8 +213,15 @@ func (m *MeFile) Commit(id string) error {
 	if e := f.Close(); err == nil {
 		err = e
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case !m.replaces:
 		err = place(f.Name(), m.path)
+	default:
+		if m.kept, err = keepOld(m.path); err == nil {
+			err = os.Rename(f.Name(), m.path)
+			syncDir(filepath.Dir(m.path))
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("%w; the new identity %s is kept in %s", err, id, f.Name())
@@ -222,14 +246,49 @@ func (m *MeFile) CommitAs(name, id string) error {
 	if was.Name == name {
 		return m.Commit(id)
 	}
-	renamed, err := PrepareMe(m.path, was.PrivateKey, name)
+	prepare := PrepareMe
+	if m.replaces {
+		prepare = PrepareMeInstead
+	}
+	renamed, err := prepare(m.path, was.PrivateKey, name)
 	if err != nil {
 		return err
 	}
 	if err := renamed.Commit(id); err != nil {
 		return err
 	}
+	m.kept = renamed.kept
 	return m.Discard()
+}
+
+// Kept is where Commit has kept the identity that it has replaced; empty where it has
+// replaced none.
+func (m *MeFile) Kept() string { return m.kept }
+
+// keepOld copies the file at path to a name of its own beside it: path with .old behind
+// it, or .2.old and so on where there is one already.
+func keepOld(path string) (kept string, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	temp, err := writeBeside(path, string(data), 0o600)
+	if err != nil {
+		return "", err
+	}
+	for n := 1; ; n++ {
+		kept = path + ".old"
+		if n > 1 {
+			kept = fmt.Sprintf("%s.%d.old", path, n)
+		}
+		if err = place(temp, kept); err == nil || !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if err != nil {
+		return "", errors.Join(err, removeIfThere(temp))
+	}
+	return kept, nil
 }
 
 // Discard removes the temporary file unless Commit was called: nothing of the

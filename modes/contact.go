@@ -35,8 +35,9 @@ type contact struct {
 
 	mePath string
 	me     session4.Identity
-	known  bool // me.toml is there
-	fresh  bool // me.Key was made by this run
+	known  bool   // me.toml is there
+	fresh  bool   // me.Key was made by this run
+	before string // the client whose me.toml a fresh key takes the place of; empty: none
 
 	limit *bandwidth.Limit // that all sessions share; nil: none
 }
@@ -209,7 +210,11 @@ func (k *contact) open(ctx context.Context, run *session4.Run) (_ *session4.Sess
 		}
 		k.fresh = true
 	}
-	file, err := config.PrepareMe(k.mePath, config.Secret(k.me.Key.Text()), k.me.Name)
+	prepare := config.PrepareMe
+	if k.before != "" {
+		prepare = config.PrepareMeInstead
+	}
+	file, err := prepare(k.mePath, config.Secret(k.me.Key.Text()), k.me.Name)
 	if err != nil {
 		return nil, &usageError{err}
 	}
@@ -224,7 +229,15 @@ func (k *contact) open(ctx context.Context, run *session4.Run) (_ *session4.Sess
 		return nil, err
 	}
 	k.known, k.me.Token = true, v4.Token{}
-	fmt.Fprintf(k.streams.Err, "fenc: registered as %q at %s; your identity is in %s: keep it secret, keep a copy\n", k.me.Name, k.settings.Server, k.mePath)
+	switch k.before {
+	case k.me.Name:
+		fmt.Fprintf(k.streams.Err, "fenc: %q has another key at %s from now on, in %s: keep it secret, keep a copy; the one before is in %s\n", k.me.Name, k.settings.Server, k.mePath, file.Kept())
+	case "":
+		fmt.Fprintf(k.streams.Err, "fenc: registered as %q at %s; your identity is in %s: keep it secret, keep a copy\n", k.me.Name, k.settings.Server, k.mePath)
+	default:
+		fmt.Fprintf(k.streams.Err, "fenc: registered as %q at %s; your identity is in %s: keep it secret, keep a copy; that of %q, which was there, is in %s: name it with --me to be %[4]q\n",
+			k.me.Name, k.settings.Server, k.mePath, k.before, file.Kept())
+	}
 	return s, nil
 }
 
@@ -262,6 +275,9 @@ func (k *contact) explain(err error) error {
 
 // remedyFor says what a refused client can do.
 func (k *contact) remedyFor(reason v4.Reason) string {
+	if k.known && (reason == v4.ReasonNotAdmitted || reason == v4.ReasonNameInUse) { // it would know the key of me.toml
+		return fmt.Sprintf(": it does not know the key in %s, so %q has been given another one there (fenc clients rekey), or never was its client; bring the present me.toml (--me), or ask the server's operator for an invite to another key and use it with fenc join", k.mePath, k.me.Name)
+	}
 	switch reason {
 	case v4.ReasonNotAdmitted:
 		return ": ask the server's operator for an invite (fenc invite), and use it with fenc join"
@@ -270,7 +286,7 @@ func (k *contact) remedyFor(reason v4.Reason) string {
 	case v4.ReasonInviteUsed, v4.ReasonInviteExpired, v4.ReasonInviteUnknown:
 		return ": ask the server's operator for a new invite"
 	case v4.ReasonRevoked:
-		return ": ask the server's operator"
+		return ": ask the server's operator, who can bring this client back by an invite to another key (fenc clients rekey) for fenc join"
 	case v4.ReasonNoSpace, v4.ReasonDegraded, v4.ReasonWriteFailed, v4.ReasonUnavailable, v4.ReasonFault:
 		return ": the server's operator finds more in its log; once that is mended, sending again goes on where this ended"
 	case v4.ReasonOtherName:

@@ -3,6 +3,7 @@ package modes
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -130,19 +131,56 @@ func join(c *cli.Context, s Streams, invite v4.Invite, dir string) error {
 	if err != nil {
 		return err
 	}
-	session, err := k.openPatiently(c.Context, session4.NewRun())
-	if err != nil {
-		if source.Path == "" && !k.known {
-			err = errors.Join(err, os.Remove(transfer))
-		}
-		return k.explain(err)
+	if k.known {
+		err = k.joinAgain(c.Context)
+	} else if err = k.joinAnew(c.Context); err != nil && source.Path == "" {
+		err = errors.Join(err, os.Remove(transfer))
 	}
-	session.Close()
-	fmt.Fprintf(s.Out, "joined %s as %s; from now on: fenc send FILE\n", settings.Server, wire.Printable(k.me.Name))
+	if err != nil {
+		return err
+	}
 	if _, used, err := config.LoadTransfer(""); err == nil && !sameFile(used.Path, transfer) { // what fenc send would use here
 		fmt.Fprintf(s.Err, "fenc: here, %s is used instead: name the new one with --config %s\n", cmp.Or(used.Path, "no transfer.toml"), transfer)
 	}
 	return nil
+}
+
+// joinAnew uses the invite for a key of its own.
+func (k *contact) joinAnew(ctx context.Context) error {
+	session, err := k.openPatiently(ctx, session4.NewRun())
+	if err != nil {
+		return k.explain(err)
+	}
+	session.Close()
+	fmt.Fprintf(k.streams.Out, "joined %s as %s; from now on: fenc send FILE\n", k.settings.Server, wire.Printable(k.me.Name))
+	return nil
+}
+
+// joinAgain uses the invite where this is a client already. Only the server knows whether
+// the invite is to give that client another key, and it admits a key that it knows whatever
+// invite comes with it: so a new key goes there first. Where the invite does nothing for
+// that one, it may be because it did for the present key before.
+func (k *contact) joinAgain(ctx context.Context) error {
+	present := k.me
+	present.Token = v4.Token{}
+	k.before, k.settings.Name, k.known = present.Name, present.Name, false
+	err := k.joinAnew(ctx)
+	var refusal *session4.RefusalError
+	if err == nil || !errors.As(err, &refusal) {
+		return err
+	}
+	k.me, k.known = present, true
+	session, presentErr := k.open(ctx, session4.NewRun())
+	if presentErr != nil {
+		return fmt.Errorf("%w; and with the key in %s: %w", err, k.mePath, k.explain(presentErr))
+	}
+	session.Close()
+	switch refusal.Reason {
+	case v4.ReasonInviteUsed, v4.ReasonNameInUse:
+		fmt.Fprintf(k.streams.Out, "joined %s already as %s, whose key stays as it is: %s\n", k.settings.Server, wire.Printable(present.Name), wire.Printable(refusal.Text))
+		return nil
+	}
+	return fmt.Errorf("%w; %q is a client there already, and its key in %s stays as it is", err, present.Name, k.mePath)
 }
 
 func sameFile(a, b string) bool {
