@@ -42,10 +42,11 @@ type feed struct {
 
 // newFeed looks at what is to be sent as far as that goes without looking at files,
 // and begins to walk.
-func newFeed(ctx context.Context, s Streams, settings config.Transfer, o sendOptions, v *show) (*feed, error) {
+func newFeed(ctx context.Context, k *contact, o sendOptions, v *show) (*feed, error) {
+	s, settings := k.streams, k.settings
 	walker, err := walk.New(walk.Options{
 		Exclude: settings.Exclude, ExcludeFrom: settings.ExcludeFrom, FollowLinks: settings.FollowLinks,
-		MinSize: int64(settings.MinSize), MaxSize: int64(settings.MaxSize),
+		MinSize: int64(settings.MinSize), MaxSize: int64(settings.MaxSize), Withhold: withheld(k.mePath),
 	})
 	if err != nil {
 		return nil, &usageError{err}

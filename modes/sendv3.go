@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"fenc/config"
@@ -35,7 +36,7 @@ func runSend3(ctx context.Context, s Streams, settings config.Transfer, source c
 	explain := func(err error) error { return hintAtDefaults(err, settings, source) }
 	var sources []*send.Source
 	for i, path := range files {
-		src, err := openSource(ctx, path, names[i], s.In)
+		src, err := openSource(ctx, path, names[i], mePath, s.In)
 		if err != nil {
 			v.End(nil, send.Result{Name: path, Err: err})
 			continue
@@ -94,9 +95,14 @@ func sentNames(paths []string, as string) ([]string, error) {
 	return names, nil
 }
 
-func openSource(ctx context.Context, path, name string, stdin io.Reader) (*send.Source, error) {
+func openSource(ctx context.Context, path, name, mePath string, stdin io.Reader) (*send.Source, error) {
 	if path == "-" {
 		return send.Spool(ctx, stdin, name, v3.MaxFileSize)
+	}
+	if info, err := os.Stat(path); err == nil {
+		if why := withheld(mePath)(path, info); why != "" {
+			return nil, errors.New(why)
+		}
 	}
 	src, err := send.NewSource(path, name)
 	if err != nil {

@@ -48,7 +48,7 @@ func runSend4(ctx context.Context, s Streams, settings config.Transfer, source c
 		return err
 	}
 	k.acceptNew, k.noInput = o.acceptNew, o.noInput
-	files, err := newFeed(ctx, s, settings, o, v)
+	files, err := newFeed(ctx, k, o, v)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ SIGTERM ends it; examples/fenc-watch.service runs it under systemd.`,
 			&cli.BoolFlag{Name: "json", Usage: "with --status, as JSON", DisableDefaultText: true},
 		}, walkFlags()),
 		Action: func(c *cli.Context) error {
-			settings, _, err := watchSettings(c)
+			settings, source, err := watchSettings(c)
 			if err != nil {
 				return err
 			}
@@ -69,7 +69,7 @@ SIGTERM ends it; examples/fenc-watch.service runs it under systemd.`,
 			if c.Bool("status") {
 				err = showQueue(s, path, c.Bool("json"))
 			} else {
-				err = runWatch(c, s, settings, path)
+				err = runWatch(c, s, settings, source, path)
 			}
 			if err != nil {
 				return fmt.Errorf("watch: %w", err)
@@ -130,10 +130,10 @@ func queuePath(settings config.Transfer) (string, error) {
 }
 
 // runWatch is fenc watch.
-func runWatch(c *cli.Context, s Streams, settings config.Transfer, queueAt string) (err error) {
+func runWatch(c *cli.Context, s Streams, settings config.Transfer, source config.Source, queueAt string) (err error) {
 	ctx := c.Context
 	log := newLog(s.Err, settings.LogLevel, settings.LogFormat).Logger
-	folders, err := watchedFolders(settings, queueAt)
+	folders, err := watchedFolders(settings, source, queueAt)
 	if err != nil {
 		return err
 	}

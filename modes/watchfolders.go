@@ -52,7 +52,7 @@ func namedFolders(c *cli.Context, tables []config.Watch) ([]config.Watch, error)
 }
 
 // watchedFolders turns the settings into folders to watch.
-func watchedFolders(settings config.Transfer, queue string) ([]watch.Folder, error) {
+func watchedFolders(settings config.Transfer, source config.Source, queue string) ([]watch.Folder, error) {
 	if len(settings.Watch) == 0 {
 		return nil, usagef("nothing to watch: name a DIR, or write a [[watch]] table into transfer.toml")
 	}
@@ -77,7 +77,9 @@ func watchedFolders(settings config.Transfer, queue string) ([]watch.Folder, err
 		}
 		folders = append(folders, f)
 	}
+	mePath, _ := config.System().MePath(settings.Me, source)
 	for i := range folders {
+		folders[i].Walk.Withhold = withheld(mePath)
 		real := resolved(folders[i].Dir)
 		dir := folders[i].Dir
 		folders[i].Walk.Prune = func(path string) bool {

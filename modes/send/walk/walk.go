@@ -33,6 +33,8 @@ type Options struct {
 	FollowLinks bool
 	// Prune, unless nil, leaves out the file or folder at a path, without a word.
 	Prune func(path string) bool
+	// Withhold, unless nil, says why a file must not be sent; empty where it may.
+	Withhold func(path string, info fs.FileInfo) (why string)
 }
 
 // File is a file to send.
@@ -66,6 +68,7 @@ type Walker struct {
 	minSize, maxSize int64
 	follow           bool
 	prune            func(path string) bool
+	withhold         func(path string, info fs.FileInfo) (why string)
 }
 
 // New makes a walker. The error names the file and the line of a pattern that is
@@ -75,12 +78,15 @@ func New(o Options) (*Walker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Walker{rules: rules, minSize: o.MinSize, maxSize: o.MaxSize, follow: o.FollowLinks, prune: o.Prune}
+	w := &Walker{rules: rules, minSize: o.MinSize, maxSize: o.MaxSize, follow: o.FollowLinks, prune: o.Prune, withhold: o.Withhold}
 	if w.maxSize == 0 {
 		w.maxSize = math.MaxInt64
 	}
 	if w.prune == nil {
 		w.prune = func(string) bool { return false }
+	}
+	if w.withhold == nil {
+		w.withhold = func(string, fs.FileInfo) string { return "" }
 	}
 	return w, nil
 }
@@ -105,6 +111,10 @@ func (w *Walker) Walk(ctx context.Context, root, as string, v Visitor) error {
 	}
 	if why := w.offSize(info); why != "" { // it was named: unlike those of a folder, not in silence
 		v.Skip(root, why)
+		return nil
+	}
+	if why := w.withhold(root, info); why != "" {
+		v.Fail(root, errors.New(why))
 		return nil
 	}
 	return walk.file(root, name, info)
@@ -178,6 +188,10 @@ func (k *walk) file(osPath, name string, info fs.FileInfo) error {
 		return nil
 	}
 	if k.walker.offSize(info) != "" {
+		return nil
+	}
+	if why := k.walker.withhold(osPath, info); why != "" {
+		k.visitor.Skip(osPath, why)
 		return nil
 	}
 	if err := wire.CheckPath(name); err != nil {
