@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"fenc/modes"
 )
 
 // message is a JSON line, of which this is looked at.
@@ -189,4 +193,40 @@ func TestQuietIsQuiet(t *testing.T) {
 	if r.status != 1 || r.out != "" || r.errors != want {
 		t.Errorf("got %d, %q and %q, want %q on standard error alone", r.status, r.out, r.errors, want)
 	}
+}
+
+// A file that was interrupted was said to be "not verified: context canceled".
+func TestInterruptedFilesSaySo(t *testing.T) {
+	t.Parallel()
+	d := serveInvited(t, t.TempDir())
+	dir, settings := d.join(t)
+	way := newRelay(t)
+	way.server.Store(&d.addr)
+	big := write(t, filepath.Join(dir, "big"), strings.Repeat("x", 4<<20))
+	check := func(again string, args ...string) {
+		t.Helper()
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		way.after(1<<20, interrupt)
+		r := fenc(ctx, nil, append([]string{args[0], "--config", settings, "--server", way.Addr().String(), "--bwlimit", "2M"}, args[1:]...)...)
+		r.want(t, 130, again)
+		if strings.Contains(r.out+r.errors, "context") {
+			t.Errorf("%q: got\n%s%s\nwant plain words", args, r.out, r.errors)
+		}
+	}
+	check("not verified: interrupted: send again to go on", "send", big)
+	check(`"error":"interrupted: send again to go on"`, "send", "--json", big)
+	fenc(t.Context(), nil, "send", "--config", settings, big).want(t, 0)
+
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	out, ended := newOutput(), make(chan struct{})
+	go func() {
+		defer close(ended)
+		run(ctx, []string{"fenc", "get", "--config", settings, "--json", "--bwlimit", "1M", "--dir", filepath.Join(dir, "back"), "big"}, modes.Streams{Out: out, Err: io.Discard})
+	}()
+	out.await(t, `"current_files":\[\{"name":"big"`, ended)
+	interrupt()
+	out.await(t, `"error":"interrupted: get again to go on"`, ended)
+	<-ended
 }

@@ -127,6 +127,24 @@ func TestUnknownServerOnATerminal(t *testing.T) {
 	w.wantEnd(0)
 }
 
+// The first Ctrl-C at a question did nothing: it was read on.
+func TestInterruptAtAQuestion(t *testing.T) {
+	t.Parallel()
+	w := newWatched(t)
+	write(t, filepath.Join(w.dir, "transfer.toml"), fmt.Sprintf("server = %q\nname = \"grace\"\n", w.way.Addr()))
+	for _, question := range []struct{ command, asks string }{
+		{"join", "Paste the invite:"}, {"send first", `Is it this one\? \[yes/no\]`}, {"trust", `Is it this one\? \[yes/no\]`},
+	} {
+		w.run(200, 24, strings.Fields(question.command)...)
+		w.screen.Await(question.asks, w.ended)
+		if _, err := w.screen.PTY.Write([]byte("\x03")); err != nil {
+			t.Fatal(err)
+		}
+		w.wantEnd(130)
+		w.screen.Await(`\nfenc: \w+: interrupted: nothing was done`, w.ended)
+	}
+}
+
 // A transfer as it is seen: what is held, a cut, going on there, and verified only at
 // the end.
 func TestScreenOfASendThatIsCut(t *testing.T) {

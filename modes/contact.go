@@ -118,7 +118,7 @@ func (k *contact) pin(ctx context.Context) error {
 		return usagef("the server at %s shows the key %s, which nobody here has confirmed: compare it with the one that fenc serve logs there, and set server_key in transfer.toml (or --server-key); --accept-new trusts it unseen", k.settings.Server, key)
 	default:
 		fmt.Fprintf(k.streams.Err, "The server at %s is not known yet. It shows the key\n\n    %s\n\nfenc serve logs its key at every start. Is it this one? [yes/no] ", k.settings.Server, key)
-		if err := confirmed(k.streams.In); err != nil {
+		if err := confirmed(ctx, k.streams); err != nil {
 			return err
 		}
 	}
@@ -148,9 +148,9 @@ func isTerminal(r io.Reader) bool {
 }
 
 // confirmed reads a yes.
-func confirmed(r io.Reader) error {
-	line, err := bufio.NewReader(io.LimitReader(r, 100)).ReadString('\n')
-	if err != nil && err != io.EOF {
+func confirmed(ctx context.Context, s Streams) error {
+	line, err := s.readLine(ctx, s.In, 100)
+	if err != nil {
 		return err
 	}
 	switch line {
@@ -158,6 +158,32 @@ func confirmed(r io.Reader) error {
 		return nil
 	}
 	return usagef("the server's key was not confirmed; nothing was sent")
+}
+
+// readLine reads a line of at most limit bytes, or what there is of one. The end of ctx
+// ends it, even while r is silent; reading goes on then until the process ends.
+func (s Streams) readLine(ctx context.Context, r io.Reader, limit int64) (string, error) {
+	type read struct {
+		line string
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		line, err := bufio.NewReader(io.LimitReader(r, limit)).ReadString('\n')
+		done <- read{line, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err == io.EOF {
+			r.err = nil
+		}
+		return r.line, r.err
+	case <-ctx.Done():
+		if isTerminal(r) {
+			fmt.Fprintln(s.Err) // below the question
+		}
+		return "", &interrupted{errors.New("nothing was done")}
+	}
 }
 
 // savePin writes the server's keys where the next run finds them: into the

@@ -1,12 +1,10 @@
 package modes
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,7 +46,7 @@ From then on this is enough:
 			if c.NArg() > 0 && c.IsSet("file") {
 				return usagef("join: --file %s and an INVITE: give one of the two", c.String("file"))
 			}
-			line, err := inviteLine(c.Args().First(), c.String("file"), s)
+			line, err := inviteLine(c.Context, c.Args().First(), c.String("file"), s)
 			if err != nil {
 				return err
 			}
@@ -67,7 +65,7 @@ From then on this is enough:
 
 // inviteLine returns the invite: the argument or, without one, the line of a file,
 // of systemd's credential, or of standard input.
-func inviteLine(argument, file string, s Streams) (string, error) {
+func inviteLine(ctx context.Context, argument, file string, s Streams) (string, error) {
 	if argument != "" && argument != "-" {
 		return argument, nil
 	}
@@ -86,8 +84,11 @@ func inviteLine(argument, file string, s Streams) (string, error) {
 	case isTerminal(s.In):
 		fmt.Fprint(s.Err, "Paste the invite: ")
 	}
-	line, err := bufio.NewReader(io.LimitReader(from, 4096)).ReadString('\n')
-	if err != nil && err != io.EOF {
+	line, err := s.readLine(ctx, from, 4096)
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("join: %w", err)
+	}
+	if err != nil {
 		return "", fmt.Errorf("join: read the invite from %s: %w", cmp.Or(file, "standard input"), send.Plain(err))
 	}
 	return strings.TrimSpace(line), nil

@@ -75,7 +75,7 @@ func trust(c *cli.Context, s Streams, settings config.Transfer, source config.So
 			fmt.Fprintf(s.Err, "pinned until now:  %s\n", old)
 		}
 		fmt.Fprintf(s.Err, "the server shows:  %s\n\nfenc serve logs its key at every start. Is it this one? [yes/no] ", key)
-		if err := confirmed(s.In); err != nil {
+		if err := confirmed(c.Context, s); err != nil {
 			return err
 		}
 	}

@@ -5,8 +5,11 @@
 package progress
 
 import (
+	"context"
+	"errors"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -161,6 +164,12 @@ func (d *Display) event(show func(view)) {
 
 // End implements send.Reporter.
 func (d *Display) End(p *send.Progress, r send.Result) {
+	if err := r.Err; errors.Is(err, context.Canceled) && strings.HasSuffix(err.Error(), context.Canceled.Error()) { // no words for people
+		r.Err = send.Reworded(err, "interrupted: send again to go on")
+		if d.options.Getting {
+			r.Err = send.Reworded(err, "interrupted: get again to go on")
+		}
+	}
 	d.ledger.End(p, r)
 	d.event(func(v view) { v.result(r) })
 }
