@@ -302,7 +302,7 @@ func (k *contact) explain(err error) error {
 // remedyFor says what a refused client can do.
 func (k *contact) remedyFor(reason v4.Reason) string {
 	if k.known && (reason == v4.ReasonNotAdmitted || reason == v4.ReasonNameInUse) { // it would know the key of me.toml
-		return fmt.Sprintf(": it does not know the key in %s, so %q has been given another one there (fenc clients rekey), or never was its client; bring the present me.toml (--me), or ask the server's operator for an invite to another key and use it with fenc join", k.mePath, k.me.Name)
+		return fmt.Sprintf(": it does not know the key in %s: bring the present me.toml of %q (--me), or ask the server's operator for an invite to another key (fenc clients rekey), and use it with fenc join", k.mePath, k.me.Name)
 	}
 	switch reason {
 	case v4.ReasonNotAdmitted:
