@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -119,6 +120,48 @@ func TestInviteJoinSend(t *testing.T) {
 	wantStored(t, d, "grace", "a.txt", "hello\n")
 }
 
+// What replaced a file counted on top of it, so that a client whose quota was nearly full
+// could not change its files, nor send again what the server had.
+func TestReplacementsWithinTheQuota(t *testing.T) {
+	t.Parallel()
+	d := serve(t, t.TempDir())
+	for protocol, size := range map[string]int{"4, whole": 30_000, "4, by blocks": 3_000_000, "3": 30_000} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			name := fmt.Sprintf("grace-%d-%s", size, protocol[:1])
+			send := func(file, content string) result {
+				args := []string{"send", "--server", d.addr, "--name", name, "--me", filepath.Join(dir, "me.toml"), write(t, filepath.Join(dir, file), content)}
+				if protocol == "3" {
+					return fenc(t.Context(), nil, append(args, "--protocol", "3")...)
+				}
+				return fenc(t.Context(), nil, append(args, "--accept-new")...)
+			}
+			of := func(text string, size int) string { return strings.Repeat(text, size)[:size] }
+			for _, file := range []string{"a", "b", "c"} {
+				send(file, of(file, size)).want(t, 0, "verified")
+			}
+			quota := fmt.Sprint(3*size + 100)
+			d.operator(t, "clients", "quota", name, quota).want(t, 0)
+			d.log.await(t, `"client":"`+name+`","rights":"send,read,replace","quota":`+quota, d.ended)
+			send("a", of("changed", size+50)).want(t, 0, "verified")
+			send("b", of("changed", size)).want(t, 0, "verified")
+			send("b", of("changed", size)).want(t, 0) // written anew, and the same
+			r := send("c", of("changed", size+500))
+			if protocol == "3" {
+				r.want(t, 1) // it has no words for it
+			} else {
+				r.want(t, 3, "over the client's quota: 500 bytes more, "+fmt.Sprint(3*size+50)+" are taken of "+quota)
+			}
+			if strings.Contains(r.out+r.errors, "begin upload") {
+				t.Errorf("got %s%s, want it in users' words", r.out, r.errors)
+			}
+			send("d", of("new", 500))
+			d.operator(t, "clients", "--json").want(t, 0, fmt.Sprintf(`"quota":%s,"files":3,"bytes":%d`, quota, 3*size+50))
+		})
+	}
+}
+
 func TestClientsAreManagedBesideTheServer(t *testing.T) {
 	t.Parallel()
 	d := serveInvited(t, t.TempDir())
@@ -139,7 +182,7 @@ func TestClientsAreManagedBesideTheServer(t *testing.T) {
 	send("b", "one").want(t, 3, "no right to send")
 	follow(`"rights":"send,read,replace","quota":0`, "rights", "grace", "send,read,replace")
 	follow(`"quota":5`, "quota", "grace", "5")
-	send("a", "four").want(t, 3, "over the client's quota", "3 are taken of 5")
+	send("a", "sixsix").want(t, 3, "over the client's quota: 3 bytes more, 3 are taken of 5")
 	send("b", strings.Repeat("x", 2<<20)).want(t, 3, "over the client's quota")
 	follow(`"rights":"send,read,replace","quota":0,"revoked":false`, "quota", "grace", "0")
 	send("a", "four").want(t, 0, "verified")

@@ -39,12 +39,13 @@ type Bounds struct {
 }
 
 // Offer is Begin for an upload of protocol 4: of exactly u.Size bytes, which are
-// reserved in the client's quota from here on. It returns ErrRevoked, ErrNotAllowed,
+// reserved in the client's quota from here on, but for those of the file that it
+// replaces. It returns ErrRevoked, ErrNotAllowed,
 // ErrQuota, ErrManyUploads or ErrManyFiles where the client may not.
 func (c *Catalogue) Offer(u Upload, bounds Bounds) (Upload, error) {
 	u.ID, u.State, u.StartedAt, u.TouchedAt = NewID(), UploadOpen, Time{c.now()}, Time{c.now()}
 	err := c.write(of(u.ClientID), once(func(tx *gorm.DB) error {
-		if err := admitBytes(tx, u.ClientID, bounds, 1, u.Size); err != nil {
+		if err := admitUpload(tx, u, bounds); err != nil {
 			return err
 		}
 		if bounds.Uploads > 0 {
@@ -60,49 +61,9 @@ func (c *Catalogue) Offer(u Upload, bounds Bounds) (Upload, error) {
 		return tx.Create(&u).Error
 	}, func(tx *gorm.DB) (bool, error) { return stands(tx, &Upload{}, "id = ?", u.ID) }))
 	if err != nil {
-		return Upload{}, fmt.Errorf("begin upload: %w", err)
+		return Upload{}, begun(err)
 	}
 	return u, nil
-}
-
-// admitBytes refuses unless the client may send now, and may take more files of
-// so many bytes in all. A file that will be replaced counts until it is.
-func admitBytes(tx *gorm.DB, client ID, bounds Bounds, more int, size int64) error {
-	var who Client
-	if err := tx.Select("id", "rights", "quota", "revoked_at").Take(&who, "id = ?", client).Error; err != nil {
-		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return ErrUnknownClient
-		}
-		return err
-	}
-	switch {
-	case !who.RevokedAt.IsZero():
-		return ErrRevoked
-	case who.Rights&RightSend == 0:
-		return fmt.Errorf("%w: the client has no right to send", ErrNotAllowed)
-	}
-	quota := bounds.Bytes
-	if who.Quota > 0 {
-		quota = who.Quota
-	}
-	if quota == 0 && bounds.Files == 0 {
-		return nil
-	}
-	var files, open struct{ Number, Bytes int64 }
-	sum := "COUNT(*) AS number, COALESCE(SUM(size), 0) AS bytes"
-	if err := tx.Model(&File{}).Select(sum).Where("client_id = ?", client).Scan(&files).Error; err != nil {
-		return err
-	}
-	if err := tx.Model(&Upload{}).Select(sum).Where("client_id = ?", client).Scan(&open).Error; err != nil {
-		return err
-	}
-	if bounds.Files > 0 && files.Number+open.Number+int64(more) > int64(bounds.Files) {
-		return fmt.Errorf("%w: %d and %d open uploads, the most is %d", ErrManyFiles, files.Number, open.Number, bounds.Files)
-	}
-	if taken := files.Bytes + open.Bytes; quota > 0 && (size > quota || taken > quota-size) {
-		return fmt.Errorf("%w: %d bytes more, %d are taken of %d", ErrQuota, size, taken, quota)
-	}
-	return nil
 }
 
 // OpenUploads lists the open uploads of protocol 4 that a client has under a
@@ -166,7 +127,7 @@ func (c *Catalogue) Tree(object ID) (Tree, bool, error) {
 // ErrNotAllowed where its client may not.
 func (c *Catalogue) Resume(u Upload) error {
 	return c.write(nobody, func(tx *gorm.DB) error {
-		if err := admitBytes(tx, u.ClientID, Bounds{}, 0, 0); err != nil && !errors.Is(err, ErrQuota) {
+		if _, err := maySend(tx, u.ClientID); err != nil {
 			return err
 		}
 		done := tx.Model(&Upload{}).Where("id = ? AND state = ?", u.ID, UploadOpen).

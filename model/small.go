@@ -1,7 +1,6 @@
 package model
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -96,7 +95,8 @@ type smallGroup struct {
 	clients  map[ID]Client
 	standing map[fileName]File // what the catalogue holds under the group's names
 	last     map[fileName]int  // the last of the group under each name
-	refused  map[ID]error      // clients that may not send, or not this much
+	refused  map[ID]error      // clients that may not send
+	rooms    map[ID]*room      // what each client has taken, with what the group has so far
 	clashes  map[string]bool   // path keys that stand in another file's way
 }
 
@@ -145,6 +145,7 @@ func (g *smallGroup) commit() error {
 			}
 			continue
 		}
+		g.rooms[f.Client].take(f.Name, f.Size)
 		if there {
 			superseded[f.Client] = append(superseded[f.Client], have)
 			replaced = append(replaced, i)
@@ -214,11 +215,11 @@ func (g *smallGroup) commit() error {
 func (g *smallGroup) look() error {
 	g.clients, g.standing = make(map[ID]Client), make(map[fileName]File)
 	g.last, g.clashes, g.refused = make(map[fileName]int), make(map[string]bool), make(map[ID]error)
-	names, bytes := make(map[ID][]string), make(map[ID]int64)
+	g.rooms = make(map[ID]*room)
+	names := make(map[ID][]string)
 	for i, f := range g.files {
 		g.last[f.key()] = i
 		names[f.Client] = append(names[f.Client], f.Name)
-		bytes[f.Client] += f.Size
 	}
 	for id, own := range names {
 		var client Client
@@ -233,11 +234,15 @@ func (g *smallGroup) look() error {
 		for _, f := range files {
 			g.standing[fileName{id, f.FileName}] = f
 		}
-		if err := admitBytes(g.tx, id, g.bounds, len(own), bytes[id]); err != nil {
+		if _, err := maySend(g.tx, id); err != nil {
 			if !isRefusal(err) {
 				return err
 			}
 			g.refused[id] = err
+		}
+		var err error
+		if g.rooms[id], err = roomOf(g.tx, client, g.bounds, own...); err != nil {
+			return err
 		}
 	}
 	if err := g.lookForEarlier(); err != nil {
@@ -346,12 +351,14 @@ func (g *smallGroup) refusal(f SmallFile) error {
 	client := g.clients[f.Client]
 	have, there := g.standing[f.key()]
 	same := there && have.holds(f.Size, f.Digest)
-	err := g.refused[f.Client]
-	if takesMore := errors.Is(err, ErrQuota) || errors.Is(err, ErrManyFiles); err != nil && !(same && takesMore) {
+	if err := g.refused[f.Client]; err != nil || same {
+		return err
+	}
+	if err := g.rooms[f.Client].refuses(f.Name, f.Size); err != nil {
 		return err
 	}
 	switch {
-	case there && !same && client.Rights&RightReplace == 0:
+	case there && client.Rights&RightReplace == 0:
 		return ErrNoReplace
 	case !there && g.clashes[g.c.fold(path.Join(client.Folder, f.Name))]:
 		return ErrPathTaken

@@ -18,13 +18,13 @@ import (
 func (c *Catalogue) Begin(u Upload, bounds Bounds) (Upload, error) {
 	u.ID, u.State, u.StartedAt = NewID(), UploadOpen, Time{c.now()}
 	err := c.write(of(u.ClientID), once(func(tx *gorm.DB) error {
-		if err := admitBytes(tx, u.ClientID, bounds, 1, u.Size); err != nil {
+		if err := admitUpload(tx, u, bounds); err != nil {
 			return err
 		}
 		return tx.Create(&u).Error
 	}, func(tx *gorm.DB) (bool, error) { return stands(tx, &Upload{}, "id = ?", u.ID) }))
 	if err != nil {
-		return Upload{}, fmt.Errorf("begin upload: %w", err)
+		return Upload{}, begun(err)
 	}
 	return u, nil
 }

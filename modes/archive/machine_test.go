@@ -221,23 +221,36 @@ func (m *stateMachine) drawOpen(t *rapid.T) *way {
 	return open[rapid.IntRange(0, len(open)-1).Draw(t, "upload")]
 }
 
-// room is the refusal that more bytes in more files meet; nil where there is room.
-func (m *stateMachine) room(c *owner, more, size int) error {
-	files, bytes := more, size
-	for _, k := range c.files {
-		files++
-		bytes += k.content.size
-	}
+// room is the refusal that so many bytes more under a name meet; nil where there is
+// room. What is sent counts by what it is longer than the file that it replaces.
+func (m *stateMachine) room(c *owner, name string, size int) error {
+	sent := make(map[string]int)
 	for _, w := range m.ways {
 		if w.client == c {
-			files++
-			bytes += w.size
+			sent[w.name] += w.size
 		}
 	}
+	taken := func() (files, bytes int) {
+		files = len(c.files)
+		for _, k := range c.files {
+			bytes += k.content.size
+		}
+		for name, size := range sent {
+			if have := c.files[name]; have == nil {
+				files, bytes = files+1, bytes+size
+			} else {
+				bytes += max(size-have.content.size, 0)
+			}
+		}
+		return files, bytes
+	}
+	files, bytes := taken()
+	sent[name] += size
+	newFiles, newBytes := taken()
 	switch {
-	case m.bounds.Files > 0 && files > m.bounds.Files:
+	case m.bounds.Files > 0 && newFiles > files && newFiles > m.bounds.Files:
 		return model.ErrManyFiles
-	case m.bounds.Bytes > 0 && int64(bytes) > m.bounds.Bytes:
+	case m.bounds.Bytes > 0 && newBytes > bytes && int64(newBytes) > m.bounds.Bytes:
 		return model.ErrQuota
 	}
 	return nil
@@ -296,7 +309,7 @@ func (m *stateMachine) Small(t *rapid.T) {
 	want(t, "small", err, nil)
 	have := c.files[name]
 	same := have != nil && !have.crc && have.content == content
-	expected := m.room(c, 1, content.size)
+	expected := m.room(c, name, content.size)
 	if same {
 		expected = nil
 	} else if expected == nil {
@@ -316,7 +329,7 @@ func (m *stateMachine) Small(t *rapid.T) {
 func (m *stateMachine) Receive(t *rapid.T) {
 	c, name, content := m.drawClient(t), drawName(t), canonical(drawStuff(t))
 	in, err := m.Archive.Receive(context.Background(), model.Upload{ClientID: c.ID, FileName: name, Path: name, Size: int64(content.size) + 15, Protocol: 3})
-	want(t, "receive", err, m.room(c, 1, content.size+15)) // it knows the size of the padded content only
+	want(t, "receive", err, m.room(c, name, content.size+15)) // it knows the size of the padded content only
 	if err != nil {
 		return
 	}

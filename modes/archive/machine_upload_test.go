@@ -32,7 +32,7 @@ func (m *stateMachine) offer(t *rapid.T, c *owner, name string, content stuff) *
 			}
 		}
 	}
-	expected := m.room(c, 1, content.size)
+	expected := m.room(c, name, content.size)
 	if open := len(slices.DeleteFunc(slices.Clone(m.ways), func(w *way) bool { return w.client != c })); expected == nil && m.bounds.Uploads > 0 && open >= m.bounds.Uploads {
 		expected = model.ErrManyUploads
 	}
