@@ -32,6 +32,10 @@ type contact struct {
 	acceptNew bool
 	// noInput never asks.
 	noInput bool
+	// waits is whether the command tries again, for as long as retry_for says; reporter,
+	// unless nil, is told of it.
+	waits    bool
+	reporter send.Reporter
 
 	mePath string
 	me     session4.Identity
@@ -86,6 +90,7 @@ func (k *contact) to() session4.Settings {
 		Server: k.settings.Server, RequirePQ: k.settings.RequirePQ, Software: software(),
 		ConnectTimeout: time.Duration(k.settings.ConnectTimeout), Timeout: time.Duration(k.settings.Timeout),
 	}
+	to.Insist = k.waits && k.settings.Origin("retry_for") != "" // who chose it waits for a server that is to come; else a slip is likelier
 	if b := k.settings.BWLimit; b.Bounds() && k.limit == nil {
 		k.limit = bandwidth.New(b.At)
 	}
@@ -108,7 +113,11 @@ func (k *contact) pin(ctx context.Context) error {
 	if len(k.settings.ServerKey) > 0 {
 		return nil
 	}
-	key, err := probe(ctx, k.to())
+	var key v4.Fingerprint
+	err := k.insisting(ctx, func() (err error) {
+		key, err = probe(ctx, k.to())
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -267,9 +276,45 @@ func (k *contact) open(ctx context.Context, run *session4.Run) (_ *session4.Sess
 	return s, nil
 }
 
-// openPatiently is open, again and with the same key where the connection is lost
+// openPatiently is openAgain, for as long as retry_for says where that was chosen.
+func (k *contact) openPatiently(ctx context.Context, run *session4.Run) (s *session4.Session, err error) {
+	err = k.insisting(ctx, func() (err error) {
+		s, err = k.openAgain(ctx, run)
+		return err
+	})
+	return s, err
+}
+
+// insisting does what needs the server, again and again where retry_for was chosen.
+func (k *contact) insisting(ctx context.Context, do func() error) error {
+	if !k.to().Insist {
+		return do()
+	}
+	retry := session4.Retry{For: time.Duration(k.settings.RetryFor), Reporter: k.reporter}
+	if retry.Reporter == nil {
+		retry.Reporter = noticing(func(why error, pause time.Duration) {
+			fmt.Fprintf(k.streams.Err, "fenc: %v; trying again in %s\n", why, pause.Round(100*time.Millisecond))
+		})
+	}
+	return retry.Do(ctx, true, func() (done bool, err error) {
+		err = do()
+		return err == nil, err
+	})
+}
+
+// noticing is a send.Reporter that is told of pauses alone.
+type noticing func(why error, pause time.Duration)
+
+func (noticing) Found(files, bytes int64)               {}
+func (noticing) Counted()                               {}
+func (noticing) Begin(*send.Progress)                   {}
+func (noticing) End(*send.Progress, send.Result)        {}
+func (noticing) Skip(path, why string)                  {}
+func (f noticing) Retry(why error, pause time.Duration) { f(why, pause) }
+
+// openAgain is open, again and with the same key where the connection is lost
 // before the answer: the server may have registered the key, and used the invite up for it.
-func (k *contact) openPatiently(ctx context.Context, run *session4.Run) (*session4.Session, error) {
+func (k *contact) openAgain(ctx context.Context, run *session4.Run) (*session4.Session, error) {
 	for pause := 200 * time.Millisecond; ; pause *= 2 {
 		s, err := k.open(ctx, run)
 		var lost *session4.ConnectionError

@@ -25,7 +25,7 @@ left is gone on with; what is here already is left alone.
 			&cli.BoolFlag{Name: "replace", Usage: "replace files that are here with other content", DisableDefaultText: true},
 			listFlag("get what `FILE` names, a path a line (-: standard input); may be repeated"), nulFlag(),
 			bandwidthFlag(),
-			&cli.StringFlag{Name: "retry-for", Usage: "try again for `DURATION` after a failure that may pass (FENC_RETRY_FOR; default: 10m)"},
+			&cli.StringFlag{Name: "retry-for", Usage: "try again for `DURATION` after a failure that may pass; given, also where nothing listens at first (FENC_RETRY_FOR; default: 10m)"},
 		), showFlags()...),
 		Action: func(c *cli.Context) error {
 			listed, err := listedPaths(c, s)

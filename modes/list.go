@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -49,6 +50,7 @@ func reading(c *cli.Context, s Streams, keys ...string) (*contact, error) {
 	if !k.known {
 		return nil, usagef("%s is not there, and without it the server does not know you: fenc join or fenc send make it", k.mePath)
 	}
+	k.waits = slices.Contains(keys, "retry-for")
 	return k, k.pin(c.Context)
 }
 

@@ -44,7 +44,7 @@ From other programs' habits:
 		Flags: slices.Concat(senderFlags(), []cli.Flag{
 			&cli.StringFlag{Name: "protocol", Usage: "speak this `VERSION`, 3 or 4 (FENC_PROTOCOL; default: 4)"},
 			&cli.StringFlag{Name: "as", Usage: "call the one FILE `NAME` at the server (default: its own name; stdin for -)"},
-			&cli.StringFlag{Name: "retry-for", Usage: "try again for `DURATION` after a failure that may pass (FENC_RETRY_FOR; default: 10m)"},
+			&cli.StringFlag{Name: "retry-for", Usage: "try again for `DURATION` after a failure that may pass; given, also where nothing listens at first (FENC_RETRY_FOR; default: 10m)"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be sent, and send nothing", DisableDefaultText: true},
 		}, filterFlags(), showFlags()),
 		Action: func(c *cli.Context) error {

@@ -47,7 +47,7 @@ func runSend4(ctx context.Context, s Streams, settings config.Transfer, source c
 	if err != nil {
 		return err
 	}
-	k.acceptNew, k.noInput = o.acceptNew, o.noInput
+	k.acceptNew, k.noInput, k.waits, k.reporter = o.acceptNew, o.noInput, true, v
 	files, err := newFeed(ctx, k, o, v)
 	if err != nil {
 		return err

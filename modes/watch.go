@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -53,7 +54,7 @@ SIGTERM ends it; examples/fenc-watch.service runs it under systemd.`,
 			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error (FENC_LOG_LEVEL; default: info)"},
 			&cli.StringFlag{Name: "log-format", Usage: "log as `FORMAT`: text or json (FENC_LOG_FORMAT; default: text)"},
 			&cli.BoolFlag{Name: "once", Usage: "send what there is, and end", DisableDefaultText: true},
-			&cli.StringFlag{Name: "retry-for", Usage: "with --once, try again for `DURATION` after a failure that may pass (FENC_RETRY_FOR; default: 10m)"},
+			&cli.StringFlag{Name: "retry-for", Usage: "with --once, try again for `DURATION` after a failure that may pass; given, also where nothing listens at first (FENC_RETRY_FOR; default: 10m)"},
 			&cli.BoolFlag{Name: "status", Usage: "show what waits and what cannot be sent, and end", DisableDefaultText: true},
 			&cli.BoolFlag{Name: "json", Usage: "with --status, as JSON", DisableDefaultText: true},
 		}, walkFlags()),
@@ -145,7 +146,7 @@ func runWatch(c *cli.Context, s Streams, settings config.Transfer, source config
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
-	k, err := firstContact(ctx, c, s)
+	k, err := firstContact(ctx, c, s, log)
 	if err != nil {
 		return err
 	}
@@ -183,7 +184,7 @@ func runWatch(c *cli.Context, s Streams, settings config.Transfer, source config
 
 // firstContact makes sure that there is a server's key to trust and an identity, as
 // fenc send does.
-func firstContact(ctx context.Context, c *cli.Context, s Streams) (*contact, error) {
+func firstContact(ctx context.Context, c *cli.Context, s Streams, log *slog.Logger) (*contact, error) {
 	settings, source, err := watchSettings(c)
 	if err != nil {
 		return nil, err
@@ -192,7 +193,10 @@ func firstContact(ctx context.Context, c *cli.Context, s Streams) (*contact, err
 	if err != nil {
 		return nil, err
 	}
-	k.acceptNew, k.noInput = c.Bool("accept-new"), c.Bool("no-input")
+	k.acceptNew, k.noInput, k.waits = c.Bool("accept-new"), c.Bool("no-input"), c.Bool("once")
+	k.reporter = noticing(func(why error, pause time.Duration) {
+		log.Info("no contact yet: trying again", "error", why, "in", pause.Round(time.Millisecond))
+	})
 	if err := k.pin(ctx); err != nil {
 		return nil, k.explain(err)
 	}
@@ -212,6 +216,9 @@ func knownContact(c *cli.Context, s Streams, before *contact) (*contact, error) 
 	k, err := newContact(s, settings, source)
 	if err == nil && !k.known {
 		err = usagef("%s is gone: bring it back, or register again with fenc join and start fenc watch anew", k.mePath)
+	}
+	if err == nil {
+		k.waits = before.waits
 	}
 	return k, err
 }

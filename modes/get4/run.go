@@ -93,7 +93,7 @@ func Run(ctx context.Context, settings Settings, me session4.Identity, paths []s
 		retrying: session4.Retry{For: settings.RetryFor, Reporter: reporter},
 	}
 	run := session4.NewRun()
-	err = g.retrying.Do(ctx, false, func() (bool, error) {
+	err = g.retrying.Do(ctx, settings.Insist, func() (bool, error) {
 		s, err := session4.Open(ctx, settings.Settings, me, run, 0)
 		if err != nil {
 			return false, err

@@ -80,7 +80,7 @@ func Run(ctx context.Context, settings Settings, me session4.Identity, run *sess
 	}
 	e := &engine{settings: settings, me: me, run: run, reporter: reporter, retrying: session4.Retry{For: settings.RetryFor, Reporter: reporter}}
 	e.next = e.source(next)
-	err := e.retrying.Do(ctx, first != nil, func() (bool, error) {
+	err := e.retrying.Do(ctx, first != nil || settings.Insist, func() (bool, error) {
 		session := first
 		first = nil
 		if err := e.session(ctx, session); err != nil {

@@ -40,7 +40,8 @@ func (r *Retry) progressed() time.Time {
 }
 
 // Do calls session until it reports that all is done, after pauses that grow where
-// it fails. reached is whether the server has been reached before. The error is
+// it fails. reached is whether the server has been reached before, or is to be waited
+// for all the same. The error is
 // the last session's, or that of ctx.
 func (r *Retry) Do(ctx context.Context, reached bool, session func() (done bool, err error)) error {
 	pause := backoff.NewExponentialBackOff()

@@ -32,6 +32,8 @@ type Settings struct {
 	// Dial makes a connection; nil: net.Dialer's.
 	Dial  func(ctx context.Context, network, address string) (net.Conn, error)
 	Limit *bandwidth.Limit // of bytes a second; nil: none
+	// Insist is whether Retry tries a server again that was never reached.
+	Insist bool
 }
 
 // Identity is who the client is.

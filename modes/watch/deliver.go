@@ -235,6 +235,11 @@ func (d *deliverer) End(_ *send.Progress, r send.Result) {
 	d.wakeNoting()
 }
 
+// Retry implements send.Reporter.
+func (d *deliverer) Retry(why error, pause time.Duration) {
+	d.watch.Log.Info("not sent yet: trying again", "error", why, "in", pause.Round(time.Millisecond))
+}
+
 // finish has a file removed or moved that was verified before.
 func (d *deliverer) finish(f *folder, file queue.File) {
 	d.mu.Lock()
