@@ -110,7 +110,9 @@ func (s *Source) Rewind() error {
 		return errors.New("is no longer a regular file")
 	}
 	s.before = info
-	_, err = s.file.Seek(0, io.SeekStart)
+	if _, err = s.file.Seek(0, io.SeekStart); err == nil && info.Size() == 0 {
+		return CheckEmpty(s.file)
+	}
 	return Plain(err)
 }
 
@@ -163,6 +165,20 @@ func Plain(err error) error {
 		return fmt.Errorf("%w: you may not read it", e.Err)
 	}
 	return e.Err
+}
+
+// CheckEmpty returns an error if there is content in a file, of which f is at the
+// beginning, that is empty by its size: files that the system makes up have no size (those
+// of /proc), and would count as sent without what is in them.
+func CheckEmpty(f io.Reader) error {
+	n, err := f.Read(make([]byte, 1))
+	switch {
+	case n > 0:
+		return errors.New("has content, though the system says that it has 0 bytes: pipe it in, as in fenc send - --as NAME < FILE")
+	case err == io.EOF:
+		return nil
+	}
+	return Plain(err)
 }
 
 // BaseName is the name a path is sent under: its last part.

@@ -1,6 +1,7 @@
 package send4
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -277,8 +278,12 @@ func (s *sending) sendSmall(f *localFile) {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = fmt.Errorf("%w: it became shorter", send.ErrChanged)
 	}
+	var empty error
+	if err == nil && f.size == 0 {
+		empty = send.CheckEmpty(f)
+	}
 	if err == nil {
-		err = f.changed()
+		err = cmp.Or(f.changed(), empty) // what is written to now has changed
 	}
 	if err != nil {
 		s.engine.retry(s, item, f.size, send.Plain(err))
