@@ -2,7 +2,6 @@ package modes
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -69,8 +68,12 @@ func (v *show) outcome(ctx context.Context, err error, explain func(error) error
 		return explain(err)
 	case failed == 0:
 		return nil
-	case verified == 0 && failed == 1 && errors.Is(v.Last(), send.ErrRefused):
+	case failed == 1 && v.Refused():
 		return send.ErrRefused
+	case v.Refused() && held == "":
+		return fmt.Errorf("%d of %d files not verified: %w", failed, failed, send.ErrRefused)
+	case v.Refused():
+		return fmt.Errorf("%d of %d files not verified: %w; %s", failed, failed, send.ErrRefused, held)
 	case held != "":
 		return fmt.Errorf("%d of %d files not verified; %s", failed, verified+failed, held)
 	}

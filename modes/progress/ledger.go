@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -22,7 +23,6 @@ type ledger struct {
 	sums     sums
 	active   []*active // in the order they began
 	left     []leftover
-	last     error // of a file
 	resume   time.Time
 	rate     rate
 }
@@ -35,6 +35,7 @@ type sums struct {
 	verifiedBytes     int64 // unchanged ones too
 	unchanged         int64 // of verified
 	failed            int64
+	refused           int64 // of failed: the server said no, and would say it again
 	failedBytes       int64
 	skipped           int64
 	retries           int64
@@ -102,8 +103,10 @@ func (l *ledger) End(p *send.Progress, r send.Result) {
 		return
 	}
 	l.sums.failed++
+	if errors.Is(r.Err, send.ErrRefused) {
+		l.sums.refused++
+	}
 	l.sums.failedBytes += r.Size
-	l.last = r.Err
 	if p != nil && p.Acknowledged && c.Held > 0 {
 		if l.sums.left++; len(l.left) < maxLeft {
 			l.left = append(l.left, leftover{p.Name, p.Size, min(c.Held, p.Size)})
@@ -134,11 +137,11 @@ func (l *ledger) Files() (verified, failed int64) {
 	return l.sums.verified, l.sums.failed
 }
 
-// Last returns why the last file failed that did.
-func (l *ledger) Last() error {
+// Refused reports whether all files ended by a refusal of the server, and there were some.
+func (l *ledger) Refused() bool {
 	l.counting.Lock()
 	defer l.counting.Unlock()
-	return l.last
+	return l.sums.verified == 0 && l.sums.failed > 0 && l.sums.refused == l.sums.failed
 }
 
 // Left says what the receiver holds of files that failed: "43 % of big and 10 % of

@@ -117,6 +117,10 @@ func (w *Walker) Walk(ctx context.Context, root, as string, v Visitor) error {
 		v.Fail(root, errors.New(why))
 		return nil
 	}
+	if !info.Mode().IsRegular() {
+		v.Fail(root, errors.New(kindOf(info.Mode())+", so its size cannot be known: pipe it in, as in fenc send - --as NAME"))
+		return nil
+	}
 	return walk.file(root, name, info)
 }
 
@@ -195,7 +199,7 @@ func (k *walk) file(osPath, name string, info fs.FileInfo) error {
 		return nil
 	}
 	if err := wire.CheckPath(name); err != nil {
-		k.visitor.Fail(osPath, err)
+		k.visitor.Fail(osPath, fmt.Errorf("%w: rename it, or send it alone with fenc send --as NAME", err))
 		return nil
 	}
 	return k.visitor.File(File{Path: osPath, Name: name, Info: info})
