@@ -391,6 +391,14 @@ func TestWatchStatus(t *testing.T) {
 	status().want(t, 0, "(no fenc watch runs)")
 }
 
+// catalogueOf is the path of a stopped server's database.
+func catalogueOf(t testing.TB) string {
+	t.Helper()
+	d := serve(t, t.TempDir())
+	d.stop(t)
+	return filepath.Join(d.dir, "fenc.db")
+}
+
 func TestWatchMistakes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -431,6 +439,16 @@ func TestWatchMistakes(t *testing.T) {
 			}
 			fenc(t.Context(), strings.NewReader(""), args...).want(t, status, test.want...)
 		})
+	}
+	for name, text := range map[string]string{"precious.txt": "precious", "long.txt": strings.Repeat("precious\n", 1000), "catalogue": readFile(t, catalogueOf(t))} {
+		at := t.TempDir()
+		precious := write(t, filepath.Join(at, name), text) // which was called a damaged queue, to be removed
+		for _, more := range []string{"--once", "--status"} {
+			fenc(t.Context(), nil, "watch", "--config", settings, "--queue", precious, more, a).want(t, 2, precious+" is no queue of fenc watch; name another file with --queue")
+		}
+		if left, err := os.ReadDir(at); err != nil || len(left) != 1 || readFile(t, precious) != text {
+			t.Errorf("%s: got %v, %v, want it as it was, and nothing beside it", name, left, err)
+		}
 	}
 	three := write(t, filepath.Join(dir, "three.toml"), "protocol = 3\n")
 	fenc(t.Context(), nil, "watch", "--config", three, a).want(t, 2, "protocol 4 alone", "protocol = 3")

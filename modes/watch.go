@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -143,7 +145,7 @@ func runWatch(c *cli.Context, s Streams, settings config.Transfer, source config
 		return usagef("%w: one fenc watch can watch several folders; for another server or client, name another file with --queue", err)
 	}
 	if err != nil {
-		return err
+		return explainQueue(err)
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
 	k, err := firstContact(ctx, c, s, log)
@@ -178,6 +180,17 @@ func runWatch(c *cli.Context, s Streams, settings config.Transfer, source config
 		return &interrupted{errors.New("what was not verified stays in the queue")}
 	case err == nil && !to.Once:
 		log.Info("stopped")
+	}
+	return err
+}
+
+// explainQueue adds what to do about a file that cannot be the queue.
+func explainQueue(err error) error {
+	switch {
+	case errors.Is(err, queue.ErrNoQueue):
+		return usagef("%w; name another file with --queue", err)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		return usagef("%w: name a file that you may write with --queue", err)
 	}
 	return err
 }

@@ -75,7 +75,7 @@ func lookAtQueue(path string) (*queueStatus, error) {
 		return nil, usagef("%w: fenc watch makes it when it first runs; --queue names another", err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, explainQueue(err)
 	}
 	defer q.Close()
 	summary, err := q.Summary()

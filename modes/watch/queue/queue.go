@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -23,6 +25,9 @@ import (
 
 // ErrInUse: another process has the queue.
 var ErrInUse = errors.New("in use")
+
+// ErrNoQueue: what is at a path is something else.
+var ErrNoQueue = errors.New("is no queue of fenc watch")
 
 // Key tells the files of a queue apart.
 type Key struct {
@@ -110,8 +115,12 @@ type Queue struct {
 }
 
 // Open opens the queue at path for this process alone, and makes it, and its folder,
-// where there is none. Where another process has it, the error wraps ErrInUse.
+// where there is none. Where another process has it, the error wraps ErrInUse; what is
+// there and is no queue stays as it is, and the error wraps ErrNoQueue.
 func Open(path string) (*Queue, error) {
+	if err := checkKind(path); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("queue: make its folder: %w", err)
 	}
@@ -143,6 +152,9 @@ func Look(path string) (*Queue, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
+	if err := checkKind(path); err != nil {
+		return nil, err
+	}
 	q, err := open(path, "ro")
 	if err == nil && !q.db.Migrator().HasTable(&row{}) {
 		err = errors.Join(errors.New("is no queue of fenc watch"), q.closeDatabase())
@@ -151,6 +163,46 @@ func Look(path string) (*Queue, error) {
 		return nil, fmt.Errorf("queue %s: %w", path, explain(err))
 	}
 	return q, nil
+}
+
+// checkKind returns ErrNoQueue where something else is at path, which it does not touch:
+// no database, or one with tables that are not a queue's. Of a new queue all may be in the
+// log that SQLite keeps beside it.
+func checkKind(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("queue: %w", err)
+	}
+	defer f.Close()
+	const magic = "SQLite format 3\x00" // https://sqlite.org/fileformat.html, 1.3.1
+	head := make([]byte, len(magic))
+	switch n, err := io.ReadFull(f, head); {
+	case err == io.EOF:
+		return nil
+	case err != nil && err != io.ErrUnexpectedEOF:
+		return fmt.Errorf("queue: %w", err)
+	case string(head[:n]) != magic:
+		return fmt.Errorf("%s %w", path, ErrNoQueue)
+	}
+	q, err := open(path, "immutable")
+	if err != nil {
+		return nil // whoever opens it in earnest says why
+	}
+	var tables, columns int64
+	err = q.db.Raw("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table'").Scan(&tables).Error
+	if err == nil {
+		err = q.db.Raw("SELECT COUNT(*) FROM pragma_table_info('files') WHERE name IN ('root', 'seq', 'waiting')").Scan(&columns).Error
+	}
+	if closeErr := q.closeDatabase(); closeErr != nil {
+		return fmt.Errorf("queue %s: %w", path, closeErr)
+	}
+	if err == nil && tables > 0 && columns < 3 {
+		return fmt.Errorf("%s %w", path, ErrNoQueue)
+	}
+	return nil
 }
 
 // InUse reports whether a process has the queue at path.
@@ -178,7 +230,7 @@ func explain(err error) error {
 }
 
 func open(path, mode string) (*Queue, error) {
-	if mode != "ro" {
+	if mode == "rwc" {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // SQLite would make it readable for all
 		if err != nil {
 			return nil, err
@@ -199,6 +251,9 @@ func open(path, mode string) (*Queue, error) {
 	if mode == "ro" {
 		parameters["_pragma"] = []string{"busy_timeout(10000)", "query_only(1)"}
 		parameters.Del("_txlock")
+	}
+	if mode == "immutable" { // it is read as it is, without SQLite's log and locks
+		parameters = url.Values{"mode": {"ro"}, "immutable": {"1"}}
 	}
 	db, err := gorm.Open(sqlite.Open("file:"+(&url.URL{Path: absolute}).EscapedPath()+"?"+parameters.Encode()), &gorm.Config{
 		Logger: logger.Discard, SkipDefaultTransaction: true, PrepareStmt: true,
