@@ -333,8 +333,16 @@ func TestWatchOnce(t *testing.T) {
 		bad := filepath.Join(outbox, "bad\nname")
 		write(t, bad, "")
 		r = once()
-		r.want(t, 1, "cannot be sent", "control character", "fenc: watch: 1 files not verified; they stay in the queue")
+		r.want(t, 1, "cannot be sent", "control character", "rename it", "fenc: watch: 1 files not verified: fenc watch --status names them")
+		status := func() result { // which said that nothing fails
+			return fenc(t.Context(), nil, "watch", "--config", settings, "--queue", queueOf(settings), "--status")
+		}
+		status().want(t, 0, "waiting   0 files", "failing   1 files", `outbox/bad\nname: bad path`)
 		os.Remove(bad)
+		once().want(t, 0)
+		if r := status(); strings.Contains(r.out, "failing") {
+			t.Errorf("status: got\n%s\nwant nothing that fails", r.out)
+		}
 	}
 
 	d.stop(t)

@@ -25,16 +25,17 @@ type queueStatus struct {
 	WaitingBytes int64         `json:"waiting_bytes"`   // of them
 	WaitingSince *time.Time    `json:"waiting_since"`   // of the first of them; null where none waits
 	Verified     int64         `json:"verified"`        // files that are remembered
-	Failing      int64         `json:"failing"`         // of those that wait, files that were tried in vain
+	Failing      int64         `json:"failing"`         // of those that wait, files that were tried in vain, and what cannot be sent
 	Files        []queueFailed `json:"files,omitempty"` // those, the first thousand
 }
 
-// queueFailed is a file that was tried in vain.
+// queueFailed is a file that was tried in vain, or cannot be sent as it is: then it was
+// never tried, and is when that has changed.
 type queueFailed struct {
-	File   string    `json:"file"`
-	Reason string    `json:"reason"`
-	Tries  int       `json:"tries"`
-	Again  time.Time `json:"again"`
+	File   string     `json:"file"`
+	Reason string     `json:"reason"`
+	Tries  int        `json:"tries"`
+	Again  *time.Time `json:"again"` // null: once it can be
 }
 
 // showQueue is fenc watch --status.
@@ -60,6 +61,10 @@ func showQueue(s Streams, path string, asJSON bool) error {
 		fmt.Fprintf(s.Out, "failing   %d files\n", status.Failing)
 	}
 	for _, f := range status.Files {
+		if f.Again == nil {
+			fmt.Fprintf(s.Out, "  %s: %s\n", wire.Printable(f.File), wire.Printable(f.Reason))
+			continue
+		}
 		again := "at once"
 		if f.Again.After(time.Now()) {
 			again = "at " + f.Again.Local().Format(time.DateTime)
@@ -94,7 +99,15 @@ func lookAtQueue(path string) (*queueStatus, error) {
 		status.WaitingSince = &summary.Oldest
 	}
 	for _, f := range failing {
-		status.Files = append(status.Files, queueFailed{filepath.Join(f.Root, filepath.FromSlash(f.Path)), f.Reason, f.Tries, f.NotBefore})
+		status.Files = append(status.Files, queueFailed{filepath.Join(f.Root, filepath.FromSlash(f.Path)), f.Reason, f.Tries, &f.NotBefore})
+	}
+	total, problems, err := q.Problems(maxFailing)
+	if err != nil {
+		return nil, err
+	}
+	status.Failing += total
+	for _, p := range problems[:min(len(problems), maxFailing-len(status.Files))] {
+		status.Files = append(status.Files, queueFailed{File: filepath.Join(p.Root, filepath.FromSlash(p.Path)), Reason: p.Reason})
 	}
 	return status, nil
 }

@@ -11,6 +11,8 @@ type complaints struct {
 
 	mu   sync.Mutex
 	said map[string]*complaint
+	// changed is whether the problems have, since they were last listed.
+	changed bool
 }
 
 type complaint struct {
@@ -41,8 +43,16 @@ func (c *complaints) end(f *folder) {
 	defer c.mu.Unlock()
 	for path, said := range c.said {
 		if _, in := f.below(path); in && !said.seen && !said.lasting {
-			delete(c.said, path)
+			c.drop(path)
 		}
+	}
+}
+
+// drop forgets what was said of a path.
+func (c *complaints) drop(path string) {
+	if said := c.said[path]; said != nil {
+		c.changed = c.changed || said.problem
+		delete(c.said, path)
 	}
 }
 
@@ -57,7 +67,9 @@ func (c *complaints) isNew(path, text string, problem, lasting bool) bool {
 	if c.said == nil || len(c.said) >= maxComplaints {
 		c.said = make(map[string]*complaint)
 	}
+	c.drop(path)
 	c.said[path] = &complaint{text, problem, true, lasting}
+	c.changed = c.changed || problem
 	return true
 }
 
@@ -94,7 +106,25 @@ func (c *complaints) stuck(path string, err error) {
 func (c *complaints) over(path string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.said, path)
+	c.drop(path)
+}
+
+// listProblems returns what should be sent and cannot be, and why, by path; changed is
+// whether that is something else than the last time.
+func (c *complaints) listProblems() (reasons map[string]string, changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changed, c.changed = c.changed, false
+	if !changed {
+		return nil, false
+	}
+	reasons = make(map[string]string)
+	for path, said := range c.said {
+		if said.problem {
+			reasons[path] = said.text
+		}
+	}
+	return reasons, true
 }
 
 // problems counts the paths that should be sent and cannot be.

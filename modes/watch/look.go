@@ -322,6 +322,7 @@ func (w *watch) scanForever(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		w.saveProblems()
 		if a.below == "" {
 			w.scans.again(a.folder, w.Now().Add(w.rescanAfter(a.folder)))
 			select { // the observer waits for the next look, too

@@ -3,6 +3,7 @@ package watch
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -29,11 +30,10 @@ type candidate struct {
 // settling holds files until they have been left alone for long enough. Its methods
 // may be called from any goroutine.
 type settling struct {
-	mu     sync.Mutex
-	files  map[queue.Key]*candidate
-	heap   byDeadline
-	wake   chan struct{} // has an element when next may be earlier
-	gaveUp int64         // files that never settled
+	mu    sync.Mutex
+	files map[queue.Key]*candidate
+	heap  byDeadline
+	wake  chan struct{} // has an element when next may be earlier
 }
 
 func newSettling() *settling {
@@ -152,8 +152,7 @@ func (l *look) settled(file walk.File) {
 	case c.hasSettled(l.watch.Now(), state):
 		l.ready = append(l.ready, queue.File{Key: c.key, State: state})
 	case l.watch.Once && c.changes > patience:
-		l.watch.settling.gaveUp++
-		l.watch.Log.Warn("keeps changing: left for the next run", "file", file.Path)
+		l.watch.reports.problem(file.Path, errors.New("keeps changing: left for the next run"))
 	default:
 		l.watch.settling.put(c)
 	}

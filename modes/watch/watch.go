@@ -77,7 +77,7 @@ type Leftover struct {
 }
 
 func (e *Leftover) Error() string {
-	return fmt.Sprintf("%d files not verified; they stay in the queue", e.Files)
+	return fmt.Sprintf("%d files not verified: fenc watch --status names them, and the next run tries again", e.Files)
 }
 
 // watch is a run.
@@ -144,7 +144,7 @@ func Run(ctx context.Context, settings Settings) error {
 		roots = append(roots, f.Dir)
 	}
 	w.Queue.Serve(roots)
-	w.reports.log = w.Log
+	w.reports.log, w.reports.changed = w.Log, true // whatever an earlier run has left
 	ctx, w.fail = context.WithCancelCause(ctx)
 	defer w.fail(nil)
 	w.deliverer = newDeliverer(w)
@@ -188,6 +188,7 @@ func (w *watch) once(ctx context.Context) error {
 	if err == nil {
 		err = w.deliverer.once(ctx)
 	}
+	w.saveProblems()
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
@@ -198,10 +199,30 @@ func (w *watch) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if left := left.Waiting + w.settling.gaveUp + w.reports.problems(); left > 0 {
+	if left := left.Waiting + w.reports.problems(); left > 0 {
 		return &Leftover{left}
 	}
 	return nil
+}
+
+// saveProblems has the queue remember what cannot be sent, where that has changed.
+func (w *watch) saveProblems() {
+	reasons, changed := w.reports.listProblems()
+	if !changed {
+		return
+	}
+	var problems []queue.Problem
+	for path, reason := range reasons {
+		for _, f := range w.folders {
+			if below, in := f.below(path); in {
+				problems = append(problems, queue.Problem{Key: queue.Key{Root: f.Dir, Path: below}, Reason: reason})
+				break
+			}
+		}
+	}
+	if err := w.Queue.SetProblems(problems); err != nil {
+		w.fail(err)
+	}
 }
 
 // settleAll waits for the next files to settle; it returns false when none is left.

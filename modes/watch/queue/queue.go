@@ -279,6 +279,11 @@ func (q *Queue) prepare() error {
 			return err
 		}
 	}
+	if !q.db.Migrator().HasTable(&problem{}) {
+		if err := q.db.AutoMigrate(&problem{}); err != nil {
+			return err
+		}
+	}
 	schema, err := q.setting(settingSchema)
 	if err != nil {
 		return err
