@@ -254,6 +254,9 @@ func TestEventsAreDeliveredByOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	due, err := a.Due("webhook", nil, 10)
+	for late := time.Now().Add(time.Minute); err == nil && len(due) == 0 && time.Now().Before(late); {
+		due, err = a.Due("webhook", nil, 10) // its clock may be a little behind that of b
+	}
 	if err != nil || len(due) != 1 || due[0].ClientName != "grace" {
 		t.Fatalf("first: got %+v, %v", due, err)
 	}
