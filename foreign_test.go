@@ -31,6 +31,8 @@ func TestForeignStorageIsRefused(t *testing.T) {
 			d.stop(t)
 			fenc(t.Context(), nil, "serve", "--config", settings, "--storage", c.storage).want(t, 2,
 				"the storage "+c.storage+" "+c.says, "mount its file system", "fenc check --repair")
+			fenc(t.Context(), nil, "doctor", "serve", "--config", settings, "--storage", c.storage).want(t, 1,
+				"the storage "+c.storage+" "+c.says, "mount its file system", "doctor: 1 thing is wrong")
 			d = serve(t, d.dir) // with its own, of which nothing is called lost
 			f.at(d.addr)
 			f.served(t)

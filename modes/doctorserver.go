@@ -64,6 +64,7 @@ func (d *doctor) server(c *cli.Context) {
 	clients, catalogue := d.database(settings)
 	if catalogue != nil {
 		defer catalogue.Close()
+		d.belongs(settings, catalogue)
 	}
 	key := d.serverKey(settings, clients)
 	if told {
@@ -82,11 +83,16 @@ func (d *doctor) storage(settings config.Server) (served, told bool) {
 		return d.buckets(settings)
 	}
 	path := settings.Storage
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+	entries, err := os.ReadDir(path)
+	if missing := errors.Is(err, fs.ErrNotExist); missing || err == nil && len(entries) == 0 {
+		there := "there is no " + path
+		if !missing {
+			there = path + " is empty"
+		}
 		if !settings.InPostgres() && exists(settings.Database) {
-			d.fail("storage", fmt.Errorf("there is no %s, and there is a database", path), "is the disk mounted? storage in server.toml, or --storage, says where it is")
+			d.fail("storage", fmt.Errorf("%s, and there is a database", there), "is the disk mounted? storage in server.toml, or --storage, says where it is")
 		} else {
-			d.note("storage", fmt.Sprintf("there is no %s yet", path), "fenc serve makes it at its first start")
+			d.note("storage", there+" yet", "fenc serve makes it at its first start")
 		}
 		return false, true
 	}
@@ -118,6 +124,25 @@ func (d *doctor) storage(settings config.Server) (served, told bool) {
 		d.fail("storage", explainStorage(err, path), "")
 	}
 	return served, err == nil
+}
+
+// belongs looks whether the storage is the catalogue's. One that cannot be opened has
+// been told of.
+func (d *doctor) belongs(settings config.Server, catalogue *model.Catalogue) {
+	if settings.InBuckets() {
+		return
+	}
+	store, err := storage.OpenBeside(settings.Storage)
+	if err != nil {
+		return
+	}
+	defer store.Close()
+	is, remedy, err := foreign(settings, catalogue, store)
+	if err != nil {
+		d.fail("storage", explainStorage(err, settings.Storage), "")
+	} else if is != nil {
+		d.fail("storage", is, remedy)
+	}
 }
 
 // buckets looks whether the buckets are reached, and reports whether a server with

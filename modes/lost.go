@@ -35,11 +35,21 @@ func refuseLost(settings config.Server, store *storage.Folder) error {
 // mounted, or another one is named. The server would tell senders that their files are
 // here, who may remove their own then, and take what it does not find for lost.
 func refuseForeign(settings config.Server, catalogue *model.Catalogue, store *storage.Folder) error {
+	is, remedy, err := foreign(settings, catalogue, store)
+	if is != nil {
+		err = &usageError{fmt.Errorf("%w: %s", is, remedy)}
+	}
+	return err
+}
+
+// foreign says that a storage is not the catalogue's, where that is so, and what to do.
+func foreign(settings config.Server, catalogue *model.Catalogue, store *storage.Folder) (is error, remedy string, err error) {
 	why, err := archive.Foreign(catalogue, store)
 	if err != nil || why == "" {
-		return err
+		return nil, "", err
 	}
-	return &usageError{fmt.Errorf("the storage %s %s, but the database %s counts on files in its storage: mount its file system, or name its storage with --storage; if the files are lost for good, fenc check --repair has the database know, and the server starts", settings.Storage, why, model.DatabaseName(settings.Database))}
+	return fmt.Errorf("the storage %s %s, but the database %s counts on files in its storage", settings.Storage, why, model.DatabaseName(settings.Database)),
+		"mount its file system, or name its storage with --storage; if the files are lost for good, fenc check --repair has the database know, and the server starts", nil
 }
 
 // hasCatalogue reports whether there is a catalogue, or something else, where the
