@@ -48,7 +48,7 @@ func TestErrorsHelpTheClient(t *testing.T) {
 		"fingerprint to trust":       {[]string{"trust", other}, 1, []string{"shows another key", "nothing was changed", "ask the server's operator"}},
 		"folder as settings":         {[]string{"send", "--config", "folder", "a.txt"}, 2, []string{"folder: a directory; name a file"}},
 		"folder as identity":         {[]string{"send", "--me", "folder", "a.txt"}, 2, []string{"folder: a directory; name a file"}},
-		"folder as list of patterns": {[]string{"send", "--exclude-from", "folder", "a.txt"}, 2, []string{"exclude_from: read folder: is a directory"}},
+		"folder as list of patterns": {[]string{"send", "--exclude-from", "folder", "a.txt"}, 2, []string{"--exclude-from folder: is a directory: name a file of patterns, one a line"}},
 		"file as folder to get to":   {[]string{"get", ".", "--dir", "a.txt"}, 1, []string{"a.txt: not a directory: choose another with --dir"}},
 		"no settings there":          {[]string{"send", "--config", "none.toml", "a.txt"}, 2, []string{"none.toml: file does not exist; check the path"}},
 		"half an invite":             {[]string{"join", "fenc4-example.org:1234/abc"}, 2, []string{"not a fenc invite", "cut short", "copy the whole line that fenc invite printed"}},
@@ -167,6 +167,17 @@ func TestErrorsNamePathUserAndMode(t *testing.T) {
 	asNobody(t, dir, "send", "closed", "--dry-run").want(t, 0, "closed  would be sent") // to open it is for sending
 	d := serve(t, t.TempDir())
 	asNobody(t, dir, "send", "closed", "--server", d.addr, "--accept-new", "--name", "nobody").want(t, 1, "closed  0 bytes", "not verified: permission denied: you may not read it")
+	asNobody(t, dir, "join", "--dir", "locked/client", d.invite(t)).want(t, 2, "permission denied", "choose a directory that you may write with --dir")
+	asNobody(t, dir, "watch", "--once", "--queue", "locked/queue", "--server", d.addr, ".").want(t, 2, "permission denied: name a file that you may write with --queue")
+	if err := os.Mkdir(filepath.Join(dir, "shut"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(write(t, filepath.Join(dir, "open"), "x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, dir, "send", "open", "--server", d.addr).want(t, 0, "open  1 bytes", "verified")
+	asNobody(t, dir, "get", "open", "--dir", "shut", "--server", d.addr).want(t, 1, "not verified: write into shut: permission denied: choose a folder that you may write with --dir")
+	asNobody(t, dir, "get", "open", "--dir", "locked", "--server", d.addr).want(t, 1, "locked: permission denied: choose another with --dir")
 	asNobody(t, dir, "send", "--me", "closed", "fenc").want(t, 2, "closed: permission denied; make it readable")
 }
 
@@ -197,7 +208,7 @@ func TestErrorsOfAFullDisk(t *testing.T) {
 		"the server's disk is full", "the server's operator finds more in its log")
 	server.log.await(t, `verdict=refused .*not enough space`, server.ended)
 	run("send", "less", "--server", addr).want(t, 0, "less  1048576 bytes", "verified")
-	startCommand(t, home, nil, on("64k", "get", "less", "--dir", "small", "--retry-for", "0s")).result(t).want(t, 1, "less  1048576 bytes", "not verified: write: no space left on device")
+	startCommand(t, home, nil, on("64k", "get", "less", "--dir", "small", "--retry-for", "0s")).result(t).want(t, 1, "less  1048576 bytes", "not verified: write into small: no space left on device: make room there, or choose another folder with --dir")
 	server.signal(t, syscall.SIGTERM)
 	server.result(t).want(t, 0)
 }

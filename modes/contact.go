@@ -60,8 +60,12 @@ func senderFlags() []cli.Flag {
 	}
 }
 
-// newContact reads me.toml, where there is one.
-func newContact(s Streams, settings config.Transfer, source config.Source) (*contact, error) {
+// only4Remedy is what to do about an identity of protocol 3 in a command that speaks
+// protocol 4 alone.
+const only4Remedy = "this works by protocol 4 alone: become a client of it by an invite (fenc join --dir DIR), and name its identity with --me"
+
+// newContact reads me.toml, where there is one. only4 is what to do if it is of protocol 3.
+func newContact(s Streams, settings config.Transfer, source config.Source, only4 string) (*contact, error) {
 	k := &contact{streams: s, settings: settings, source: source}
 	k.mePath, k.known = config.System().MePath(settings.Me, source)
 	if !k.known {
@@ -72,7 +76,7 @@ func newContact(s Streams, settings config.Transfer, source config.Source) (*con
 		return nil, &usageError{err}
 	}
 	if me.Protocol() != v4.Version {
-		return nil, usagef("%s is an identity of protocol %d, which protocol 4 cannot use: add --protocol %[2]d, or register anew by naming another file with --me", k.mePath, me.Protocol())
+		return nil, usagef("%s is an identity of protocol %d, which protocol 4 cannot use: %s", k.mePath, me.Protocol(), only4)
 	}
 	if settings.Name != "" && settings.Name != me.Name {
 		return nil, usagef("the name %q is asked for and %s is of %q: drop the name, or use --me with another file to register it", settings.Name, k.mePath, me.Name)

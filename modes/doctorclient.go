@@ -93,7 +93,7 @@ func (d *doctor) toSend(settings config.Transfer) {
 // identity looks at me.toml. The contact is good for asking who the server is, even
 // if there is no identity.
 func (d *doctor) identity(settings config.Transfer, source config.Source) (k *contact, ok bool) {
-	k, err := newContact(d.streams, settings, source)
+	k, err := newContact(d.streams, settings, source, only4Remedy)
 	switch {
 	case err != nil:
 		d.fail("identity", err, "")

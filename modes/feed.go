@@ -64,15 +64,23 @@ func newFeed(ctx context.Context, k *contact, o sendOptions, v *show) (*feed, er
 		}
 	}
 	of := make(map[string]string)
-	for _, root := range f.roots {
+	given := f.roots
+	f.roots = nil
+	for _, root := range given {
 		name := cmp.Or(o.as, walk.RootName(root))
 		if root == "-" {
 			name = cmp.Or(o.as, "stdin")
 		}
-		if other, twice := of[name]; twice {
+		other, twice := of[name]
+		if twice && root != "-" && other != "-" && sameFile(root, other) {
+			v.Note(fmt.Sprintf("%s and %s are one file, which is sent once", wire.Printable(other), wire.Printable(root)))
+			continue
+		}
+		if twice {
 			return nil, usagef("%s and %s would both be %q at the server and replace each other: send them one by one, one with --as", other, root, name)
 		}
 		of[name] = root
+		f.roots = append(f.roots, root)
 	}
 	if err := f.openLists(o.lists); err != nil {
 		return nil, err

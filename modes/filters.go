@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -39,6 +40,20 @@ func walkFlags() []cli.Flag {
 		&cli.StringFlag{Name: "max-size", Usage: "leave out files over `SIZE` (FENC_MAX_SIZE)"},
 		&cli.BoolFlag{Name: "follow-links", Usage: "send what symbolic links lead to, instead of skipping them", DisableDefaultText: true},
 	}
+}
+
+// checkExcludeFrom refuses files of --exclude-from that cannot be read.
+func checkExcludeFrom(c *cli.Context) error {
+	for _, path := range c.StringSlice("exclude-from") {
+		info, err := os.Stat(path)
+		if err == nil && info.IsDir() {
+			err = syscall.EISDIR
+		}
+		if err != nil {
+			return usagef("--exclude-from %s: %w: name a file of patterns, one a line", path, send.Plain(err))
+		}
+	}
+	return nil
 }
 
 func listFlag(usage string) cli.Flag { return &cli.StringSliceFlag{Name: "files-from", Usage: usage} }

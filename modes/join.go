@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -56,6 +57,10 @@ From then on this is enough:
 			}
 			dir := cmp.Or(c.String("dir"), config.System().Home())
 			if err := join(c, s, invite, dir); err != nil {
+				var connection *session4.ConnectionError // a firewall's no is another permission
+				if !errors.As(err, &connection) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+					err = usagef("%w: choose a directory that you may write with --dir, and name its transfer.toml with fenc send --config", err)
+				}
 				return fmt.Errorf("join: %w", err)
 			}
 			return nil
@@ -118,7 +123,7 @@ func join(c *cli.Context, s Streams, invite v4.Invite, dir string) error {
 		return &usageError{err}
 	}
 	settings.Server, settings.ServerKey, settings.Me = invite.Address, []string{invite.Server.String()}, me
-	k, err := newContact(s, settings, source)
+	k, err := newContact(s, settings, source, "choose another directory with --dir")
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func reading(c *cli.Context, s Streams, keys ...string) (*contact, error) {
 	if settings.Protocol != v4.Version {
 		return nil, usagef("protocol %d cannot read back: only a client of protocol 4 can", settings.Protocol)
 	}
-	k, err := newContact(s, settings, source)
+	k, err := newContact(s, settings, source, only4Remedy)
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,9 @@ From other programs' habits:
 			settings.Exclude = append(settings.Exclude, c.StringSlice("exclude")...)
 			settings.ExcludeFrom = append(settings.ExcludeFrom, c.StringSlice("exclude-from")...)
 			if err == nil {
+				err = checkExcludeFrom(c)
+			}
+			if err == nil {
 				err = settings.Validate()
 			}
 			if err != nil {

@@ -85,6 +85,9 @@ func sentNames(paths []string, as string) ([]string, error) {
 		}
 		names[i] = cmp.Or(as, name)
 		if other, twice := of[names[i]]; twice {
+			if path != "-" && other != "-" && sameFile(path, other) {
+				return nil, fmt.Errorf("%s and %s are one file: name it once", other, path)
+			}
 			return nil, fmt.Errorf("%s and %s would both be %q at the server and replace each other: send them one by one, one with --as", other, path, names[i])
 		}
 		of[names[i]] = path

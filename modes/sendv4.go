@@ -43,7 +43,7 @@ type sendOptions struct {
 
 // runSend4 is fenc send by protocol 4.
 func runSend4(ctx context.Context, s Streams, settings config.Transfer, source config.Source, o sendOptions, v *show) error {
-	k, err := newContact(s, settings, source)
+	k, err := newContact(s, settings, source, "add --protocol 3, or register anew by naming another file with --me")
 	if err != nil {
 		return err
 	}

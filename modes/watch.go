@@ -61,6 +61,12 @@ SIGTERM ends it; examples/fenc-watch.service runs it under systemd.`,
 			&cli.BoolFlag{Name: "json", Usage: "with --status, as JSON", DisableDefaultText: true},
 		}, walkFlags()),
 		Action: func(c *cli.Context) error {
+			if c.Bool("json") && !c.Bool("status") {
+				return usagef("watch: --json is for --status: --log-format json has the log as JSON")
+			}
+			if err := checkExcludeFrom(c); err != nil {
+				return err
+			}
 			settings, source, err := watchSettings(c)
 			if err != nil {
 				return err
@@ -202,7 +208,7 @@ func firstContact(ctx context.Context, c *cli.Context, s Streams, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	k, err := newContact(s, settings, source)
+	k, err := newContact(s, settings, source, only4Remedy)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +232,7 @@ func knownContact(c *cli.Context, s Streams, before *contact) (*contact, error) 
 	if len(settings.ServerKey) == 0 {
 		settings.ServerKey = before.settings.ServerKey // which may have had no file to go to
 	}
-	k, err := newContact(s, settings, source)
+	k, err := newContact(s, settings, source, only4Remedy)
 	if err == nil && !k.known {
 		err = usagef("%s is gone: bring it back, or register again with fenc join and start fenc watch anew", k.mePath)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"lukechampine.com/blake3"
@@ -61,7 +62,7 @@ func (g *getting) folders(name string) error {
 		}
 		info, statErr := g.root.Lstat(folder)
 		if statErr != nil {
-			return fmt.Errorf("make the folder %s: %w", wire.Printable(folder), plain(err))
+			return fmt.Errorf("make the folder %s: %w", wire.Printable(folder), g.notWritten(err))
 		}
 		if !info.IsDir() {
 			return fmt.Errorf("%s is here already, and is no folder: move it away", wire.Printable(folder))
@@ -168,9 +169,21 @@ func (g *getting) openPartial(partial string, i *item) (*os.File, error) {
 		f, err = g.root.OpenFile(partial, os.O_RDWR|os.O_CREATE, mode)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write: %w", plain(err))
+		return nil, g.notWritten(err)
 	}
 	return f, nil
+}
+
+// notWritten says where writing failed, and what to do about it.
+func (g *getting) notWritten(err error) error {
+	remedy := ""
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		remedy = ": make room there, or choose another folder with --dir"
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		remedy = ": choose a folder that you may write with --dir"
+	}
+	return fmt.Errorf("write into %s: %w%s", wire.Printable(g.settings.Dir), plain(err), remedy)
 }
 
 // plain is an error of a file's without the names, which the result has.
@@ -329,7 +342,7 @@ func (t *transfer) answer(message any) (over bool, err error) {
 		_, err := t.file.WriteAt(m.Data, t.off)
 		waits.Leave(send.Disk)
 		if err != nil {
-			return true, fmt.Errorf("write: %w", plain(err))
+			return true, t.getting.notWritten(err)
 		}
 		waits.Enter(send.Hashing)
 		t.sum.Write(m.Data)
@@ -355,7 +368,7 @@ func (t *transfer) settle() error {
 		return fmt.Errorf("set its permissions: %w", plain(err))
 	}
 	if err := t.file.Sync(); err != nil {
-		return fmt.Errorf("make it durable: %w", plain(err))
+		return fmt.Errorf("make it durable: %w", t.getting.notWritten(err))
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func Run(ctx context.Context, settings Settings, me session4.Identity, paths []s
 	}
 	root, err := os.OpenRoot(settings.Dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: choose another with --dir", err)
 	}
 	defer root.Close()
 	g := &getting{

@@ -47,7 +47,7 @@ func NewSource(path, name string) (*Source, error) {
 func Spool(ctx context.Context, r io.Reader, name string, limit int64) (*Source, error) {
 	f, err := os.CreateTemp("", "fenc-stdin-*")
 	if err != nil {
-		return nil, fmt.Errorf("spool standard input: %w", err)
+		return nil, notSpooled(err)
 	}
 	s := &Source{Path: "-", Name: name, file: f, spool: true}
 	copied := make(chan error, 1)
@@ -69,9 +69,18 @@ func Spool(ctx context.Context, r io.Reader, name string, limit int64) (*Source,
 		s.before, err = f.Stat()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("spool standard input: %w", err), s.Close())
+		return nil, errors.Join(notSpooled(err), s.Close())
 	}
 	return s, nil
+}
+
+// notSpooled says where the copy was to be.
+func notSpooled(err error) error {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return fmt.Errorf("spool standard input: %w", err)
+	}
+	return fmt.Errorf("spool standard input into %s: %w: have TMPDIR name a folder with room that you may write", os.TempDir(), at.Err)
 }
 
 // stopped is a context's end in plain words.
