@@ -46,7 +46,7 @@ func TestRemediesOfTheClient(t *testing.T) {
 		})
 	}
 	twice := fenc(t.Context(), nil, "send", "--config", settings, file, dir+"/./a")
-	twice.want(t, 0, "are one file, which is sent once")
+	twice.want(t, 0, "are the same, which is sent once")
 	if got := strings.Count(twice.out, "a  1 bytes"); got != 1 {
 		t.Errorf("a file that is named twice: got\n%s\nwant it once", twice.out)
 	}

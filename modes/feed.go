@@ -73,7 +73,7 @@ func newFeed(ctx context.Context, k *contact, o sendOptions, v *show) (*feed, er
 		}
 		other, twice := of[name]
 		if twice && root != "-" && other != "-" && sameFile(root, other) {
-			v.Note(fmt.Sprintf("%s and %s are one file, which is sent once", wire.Printable(other), wire.Printable(root)))
+			v.Note(fmt.Sprintf("%s and %s are the same, which is sent once", wire.Printable(other), wire.Printable(root)))
 			continue
 		}
 		if twice {
