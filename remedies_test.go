@@ -1,9 +1,10 @@
+//go:build unix
+
 package main
 
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -50,10 +51,8 @@ func TestRemediesOfTheClient(t *testing.T) {
 	if got := strings.Count(twice.out, "a  1 bytes"); got != 1 {
 		t.Errorf("a file that is named twice: got\n%s\nwant it once", twice.out)
 	}
-	if runtime.GOOS != "windows" {
-		start(t, dir, []string{"TMPDIR=/nowhere"}, "send", "--config", settings, "-").result(t).want(t, 1, "spool standard input into /nowhere: no such file or directory: have TMPDIR name a folder with room that you may write")
-		bad := write(t, filepath.Join(dir, "bad\nname"), "b")
-		fenc(t.Context(), nil, "send", "--config", settings, bad).want(t, 1, "control character U+000A: rename it, or send it alone with fenc send --as NAME")
-		fenc(t.Context(), nil, "send", "--config", settings, "--as", "good", bad).want(t, 0, "good  1 bytes", "verified")
-	}
+	start(t, dir, []string{"TMPDIR=/nowhere"}, "send", "--config", settings, "-").result(t).want(t, 1, "spool standard input into /nowhere: no such file or directory: have TMPDIR name a folder with room that you may write")
+	bad := write(t, filepath.Join(dir, "bad\nname"), "b")
+	fenc(t.Context(), nil, "send", "--config", settings, bad).want(t, 1, "control character U+000A: rename it, or send it alone with fenc send --as NAME")
+	fenc(t.Context(), nil, "send", "--config", settings, "--as", "good", bad).want(t, 0, "good  1 bytes", "verified")
 }
