@@ -84,6 +84,9 @@ func TestSessionsTellsWhoIsConnected(t *testing.T) {
 	for _, command := range []string{"sessions", "health", "reload"} {
 		ask(command).want(t, 1, "fenc: "+command+": no server is running here: nothing answers at ", "fenc.db.sock; name another server with --database")
 	}
+	if err := os.Rename(filepath.Join(dir, "away"), filepath.Join(dir, "files", ".fenc", "objects")); err != nil {
+		t.Fatal(err)
+	}
 	server = start(t, dir, nil, "serve", "--config", file)
 	server.address(t)
 	ask("health").want(t, 0)
