@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -84,7 +85,8 @@ func TestSessionsTellsWhoIsConnected(t *testing.T) {
 	for _, command := range []string{"sessions", "health", "reload"} {
 		ask(command).want(t, 1, "fenc: "+command+": no server is running here: nothing answers at ", "fenc.db.sock; name another server with --database")
 	}
-	if err := os.Rename(filepath.Join(dir, "away"), filepath.Join(dir, "files", ".fenc", "objects")); err != nil {
+	objects := filepath.Join(dir, "files", ".fenc", "objects")
+	if err := errors.Join(os.RemoveAll(objects), os.Rename(filepath.Join(dir, "away"), objects)); err != nil { // which a probe may have made anew
 		t.Fatal(err)
 	}
 	server = start(t, dir, nil, "serve", "--config", file)
