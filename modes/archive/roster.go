@@ -45,14 +45,21 @@ func (a *Archive) noteRoster() error {
 // Used reports whether a storage has clients or content.
 func Used(s *storage.Folder) (bool, error) {
 	roster, err := s.Note(RosterNote)
-	if err != nil {
-		return false, err
+	if err != nil || listsClients(roster) {
+		return err == nil, err
 	}
-	if listsClients(roster) {
-		return true, nil
-	}
+	return hasContent(s)
+}
+
+func listsClients(roster []byte) bool {
+	text := bytes.TrimSpace(roster)
+	return len(text) > 0 && !bytes.Equal(text, []byte("[]"))
+}
+
+// hasContent reports whether anything lies among a storage's objects.
+func hasContent(s *storage.Folder) (bool, error) {
 	found := errors.New("content")
-	err = s.Objects(func(storage.Listed) error { return found }, func(string) error { return nil })
+	err := s.Objects(func(storage.Listed) error { return found }, func(string) error { return nil })
 	if errors.Is(err, found) {
 		return true, nil
 	}
@@ -69,11 +76,6 @@ func Enrol(c *model.Catalogue, s *storage.Folder) (bool, error) {
 	return true, c.Enrol(roster)
 }
 
-func listsClients(roster []byte) bool {
-	text := bytes.TrimSpace(roster)
-	return len(text) > 0 && !bytes.Equal(text, []byte("[]"))
-}
-
 // Foreign says why a storage cannot be the one that the catalogue counts on, in words
 // that follow its name; empty: it can. One that has content and no list of clients yet is
 // taken for it.
@@ -82,20 +84,19 @@ func Foreign(c *model.Catalogue, s *storage.Folder) (why string, err error) {
 	if err != nil || !counts {
 		return "", err
 	}
-	used, err := Used(s)
+	roster, err := s.Note(RosterNote)
 	if err != nil {
 		return "", err
 	}
-	if !used {
-		return "is empty", nil
+	if listsClients(roster) {
+		known, err := c.Knows(roster)
+		if err != nil || known {
+			return "", err
+		}
+		return "has the files of other clients", nil
 	}
-	roster, err := s.Note(RosterNote)
-	if err != nil || !listsClients(roster) {
+	if content, err := hasContent(s); err != nil || content {
 		return "", err
 	}
-	known, err := c.Knows(roster)
-	if err != nil || known {
-		return "", err
-	}
-	return "has the files of other clients", nil
+	return "is empty", nil
 }
