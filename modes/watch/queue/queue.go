@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -25,9 +23,6 @@ import (
 
 // ErrInUse: another process has the queue.
 var ErrInUse = errors.New("in use")
-
-// ErrNoQueue: what is at a path is something else.
-var ErrNoQueue = errors.New("is no queue of fenc watch")
 
 // Key tells the files of a queue apart.
 type Key struct {
@@ -163,46 +158,6 @@ func Look(path string) (*Queue, error) {
 		return nil, fmt.Errorf("queue %s: %w", path, explain(err))
 	}
 	return q, nil
-}
-
-// checkKind returns ErrNoQueue where something else is at path, which it does not touch:
-// no database, or one with tables that are not a queue's. Of a new queue all may be in the
-// log that SQLite keeps beside it.
-func checkKind(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("queue: %w", err)
-	}
-	defer f.Close()
-	const magic = "SQLite format 3\x00" // https://sqlite.org/fileformat.html, 1.3.1
-	head := make([]byte, len(magic))
-	switch n, err := io.ReadFull(f, head); {
-	case err == io.EOF:
-		return nil
-	case err != nil && err != io.ErrUnexpectedEOF:
-		return fmt.Errorf("queue: %w", err)
-	case string(head[:n]) != magic:
-		return fmt.Errorf("%s %w", path, ErrNoQueue)
-	}
-	q, err := open(path, "immutable")
-	if err != nil {
-		return nil // whoever opens it in earnest says why
-	}
-	var tables, columns int64
-	err = q.db.Raw("SELECT COUNT(*) FROM sqlite_master WHERE type = 'table'").Scan(&tables).Error
-	if err == nil {
-		err = q.db.Raw("SELECT COUNT(*) FROM pragma_table_info('files') WHERE name IN ('root', 'seq', 'waiting')").Scan(&columns).Error
-	}
-	if closeErr := q.closeDatabase(); closeErr != nil {
-		return fmt.Errorf("queue %s: %w", path, closeErr)
-	}
-	if err == nil && tables > 0 && columns < 3 {
-		return fmt.Errorf("%s %w", path, ErrNoQueue)
-	}
-	return nil
 }
 
 // InUse reports whether a process has the queue at path.
