@@ -102,6 +102,7 @@ func (w *watched) wantEnd(status int) {
 	case <-time.After(patience):
 		w.t.Fatalf("fenc does not end; the screen:\n%s", w.screen.Text())
 	}
+	w.screen.Settle()
 	if got := w.fenc.ProcessState.ExitCode(); got != status {
 		w.t.Errorf("exit status: got %d, want %d; the screen:\n%s", got, status, w.screen.Text())
 	}

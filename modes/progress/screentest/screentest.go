@@ -6,6 +6,7 @@
 package screentest
 
 import (
+	"bytes"
 	"os"
 	"regexp"
 	"strconv"
@@ -32,7 +33,9 @@ type Screen struct {
 	changed  chan struct{}
 	percents map[string][]int // by the first word of their row
 	stall    chan struct{}    // nil: what is written is read
-	ended    sync.WaitGroup
+	marks    int              // that Settle wrote
+	seen     int              // of them
+	ended    chan struct{}    // closed when nothing more can be read
 }
 
 // New makes a terminal of a size.
@@ -44,15 +47,15 @@ func New(t testing.TB, columns, rows int) *Screen {
 	}
 	s := &Screen{
 		TTY: slave, PTY: master, t: t, emulator: vt10x.New(vt10x.WithSize(columns, rows)),
-		changed: make(chan struct{}), percents: make(map[string][]int),
+		changed: make(chan struct{}), percents: make(map[string][]int), ended: make(chan struct{}),
 	}
 	s.setSize(columns, rows)
-	s.ended.Go(s.read)
+	go s.read()
 	t.Cleanup(func() {
 		s.Resume()
 		slave.Close()
 		master.Close()
-		s.ended.Wait()
+		<-s.ended
 	})
 	return s
 }
@@ -88,7 +91,11 @@ func (s *Screen) Resume() {
 	}
 }
 
+// mark is what Settle writes, and looks for in what is read. It shows nothing.
+const mark = 0
+
 func (s *Screen) read() {
+	defer close(s.ended)
 	p := make([]byte, 64<<10)
 	for {
 		n, err := s.PTY.Read(p)
@@ -102,8 +109,10 @@ func (s *Screen) read() {
 			<-stall
 		}
 		s.mu.Lock()
-		s.raw.Write(p[:n])
-		s.emulator.Write(p[:n])
+		s.seen += bytes.Count(p[:n], []byte{mark})
+		text := bytes.ReplaceAll(p[:n], []byte{mark}, nil)
+		s.raw.Write(text)
+		s.emulator.Write(text)
 		s.look()
 		close(s.changed)
 		s.changed = make(chan struct{})
@@ -155,11 +164,37 @@ func (s *Screen) Raw() string {
 	return s.raw.String()
 }
 
+// Settle waits until all that was written to the terminal is on the screen.
+func (s *Screen) Settle() {
+	s.t.Helper()
+	s.mu.Lock()
+	s.marks++
+	marks := s.marks
+	s.mu.Unlock()
+	_, err := s.TTY.Write([]byte{mark})
+	hungUp := err != nil // with the end of a program that it controls
+	for late := time.After(patience); ; {
+		s.mu.Lock()
+		seen, changed := s.seen, s.changed
+		s.mu.Unlock()
+		if seen >= marks && !hungUp {
+			return
+		}
+		select {
+		case <-changed:
+		case <-s.ended:
+			return
+		case <-late:
+			s.t.Fatalf("what was written is not read; the screen is\n%s", s.Text())
+		}
+	}
+}
+
 // Await waits until the screen matches a pattern, and returns it. It gives up where
 // ended is closed without that.
 func (s *Screen) Await(pattern string, ended <-chan struct{}) string {
 	s.t.Helper()
-	re, late := regexp.MustCompile("(?m)"+pattern), time.After(patience)
+	re, late, over := regexp.MustCompile("(?m)"+pattern), time.After(patience), false
 	for {
 		s.mu.Lock()
 		text, changed := s.text(), s.changed
@@ -167,13 +202,16 @@ func (s *Screen) Await(pattern string, ended <-chan struct{}) string {
 		if re.MatchString(text) {
 			return text
 		}
+		if over {
+			s.t.Fatalf("nothing matched %q; the screen is\n%s", pattern, text)
+		}
 		select {
 		case <-changed:
 		case <-ended:
-			ended = nil
-			late = time.After(time.Second) // what was written last may not have been read
+			s.Settle()
+			over = true
 		case <-late:
-			s.t.Fatalf("nothing matched %q; the screen is\n%s", pattern, text)
+			over = true
 		}
 	}
 }
