@@ -66,8 +66,10 @@ func (s *Screen) setSize(columns, rows int) {
 	}
 }
 
-// Resize changes the size.
+// Resize changes the size, once all that was written before is shown.
 func (s *Screen) Resize(columns, rows int) {
+	s.t.Helper()
+	s.Settle()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.emulator.Resize(columns, rows)
