@@ -261,7 +261,12 @@ func (u *Upload) lacks() bool {
 	if u.err != nil || u.sealed || u.ended {
 		return false
 	}
-	return slices.ContainsFunc(u.chunks, func(c chunk) bool { return c.state < written })
+	for i := range u.chunks { // by index: what else a chunk has is its owner's while it fills
+		if u.chunks[i].state < written {
+			return true
+		}
+	}
+	return false
 }
 
 // content returns the hashes of all chunks of a sealed upload, and their marks where

@@ -165,6 +165,50 @@ func replicated(size, seed int) []byte {
 	return p
 }
 
+// waiting is a context that tells when somebody waits for its end.
+type waiting struct {
+	context.Context
+	told func()
+}
+
+func (w waiting) Done() <-chan struct{} {
+	w.told()
+	return w.Context.Done()
+}
+
+// A finish that waits for chunks looks at those that are being hashed: the race
+// detector saw it read more of them than it may.
+func TestFinishBesideAChunkThatComes(t *testing.T) {
+	t.Parallel()
+	s := newCluster(t)
+	content := replicated(2*replicaChunk, 7)
+	k, _ := s.offer(t, s.a, "file", content)
+	k.send(t, content, 0)
+	waits, finished := make(chan struct{}), make(chan error)
+	block := storage.NewBlock()
+	defer storage.FreeBlock(block)
+	for off := replicaChunk; off < len(content); off += storage.BlockSize {
+		n := copy(*block, content[off:])
+		if err := k.upload.Claim(k, uint64(off), n); err != nil {
+			t.Fatal(err)
+		}
+		if off == replicaChunk {
+			ctx := waiting{t.Context(), sync.OnceFunc(func() { close(waits) })}
+			go func() {
+				_, err := k.upload.Finish(ctx, digestOf(content))
+				finished <- err
+			}()
+		}
+		k.upload.Hash((*block)[:n], int64(off)) // nothing orders it and the look at the chunk
+		<-waits
+		k.upload.Write(block, n, int64(off))
+	}
+	if err := <-finished; err != nil {
+		t.Fatal(err)
+	}
+	s.wantFile(t, s.a, "file", content, 1)
+}
+
 func TestStreamsOfOneFileThroughTwoReplicas(t *testing.T) {
 	t.Parallel()
 	s := newCluster(t)
