@@ -32,12 +32,12 @@ func TestDoctorOfAHealthySetUp(t *testing.T) {
 	h.write("a", "abc")
 	h.send("", "a").want(t, 0)
 	r := h.run("", "doctor")
-	r.want(t, 0, "client\n", "transfer.toml", "me.toml, mode 0600", `knows "grace": 1 files of 3 B`, h.addr+" answers")
+	r.want(t, 0, "client\n", "transfer.toml", "me.toml, mode 0600", `knows "grace": 1 file of 3 B`, h.addr+" answers")
 	wantDiagnoses(t, r, "settings ok, identity ok, clock ok, cache ok, server ok, key ok, client ok")
 
 	settings := filepath.Join(h.daemon.dir, "server.toml")
 	r = h.run("", "doctor", "serve", "--config", settings)
-	r.want(t, 0, "server\n", settings, "1 clients, 1 files of 3 B", "the server that runs answers at "+h.addr)
+	r.want(t, 0, "server\n", settings, "1 client, 1 file of 3 B", "the server that runs answers at "+h.addr)
 	wantDiagnoses(t, r, "settings ok, storage ok, space ok, database ok, clock ok, key ok, listen ok")
 
 	r = h.run("", "doctor", "--json")

@@ -57,7 +57,7 @@ func TestCatalogueInPostgres(t *testing.T) {
 	beside("health").want(t, 0, "database: ok")
 	beside("clients", "retention", "--keep-versions", "3", "grace").want(t, 0, "grace")
 	beside("check", "--deep", "--storage", "files").want(t, 0)
-	beside("doctor", "serve", "--storage", "files").want(t, 0, "1 clients, 2 files", "fsync is off")
+	beside("doctor", "serve", "--storage", "files").want(t, 0, "1 client, 2 files", "fsync is off")
 	beside("backup", dir).want(t, 2, "pg_dump")
 	beside("check", "--rebuild", "--storage", "files").want(t, 2, "restored from its backup")
 

@@ -202,7 +202,7 @@ func TestWatchOutlastsAnOutage(t *testing.T) {
 	w.log.await(t, `level=WARN msg="nothing is sent for now; it is tried again until it works" error="[^"]+"`, w.ended)
 	write(t, filepath.Join(outbox, "three"), "333")
 	status := fenc(t.Context(), nil, "watch", "--config", settings, "--queue", queueOf(settings), "--status")
-	status.want(t, 0, "a fenc watch runs", "verified  1 files")
+	status.want(t, 0, "a fenc watch runs", "verified  1 file")
 
 	d = serve(t, d.dir)
 	way.server.Store(&d.addr)
@@ -333,11 +333,11 @@ func TestWatchOnce(t *testing.T) {
 		bad := filepath.Join(outbox, "bad\nname")
 		write(t, bad, "")
 		r = once()
-		r.want(t, 1, "cannot be sent", "control character", "rename it", "fenc: watch: 1 files not verified: fenc watch --status names them")
+		r.want(t, 1, "cannot be sent", "control character", "rename it", "fenc: watch: 1 file not verified: fenc watch --status says why")
 		status := func() result { // which said that nothing fails
 			return fenc(t.Context(), nil, "watch", "--config", settings, "--queue", queueOf(settings), "--status")
 		}
-		status().want(t, 0, "waiting   0 files", "failing   1 files", `outbox/bad\nname: bad path`)
+		status().want(t, 0, "waiting   0 files", "failing   1 file", `outbox/bad\nname: bad path`)
 		os.Remove(bad)
 		once().want(t, 0)
 		if r := status(); strings.Contains(r.out, "failing") {
@@ -377,8 +377,8 @@ func TestWatchStatus(t *testing.T) {
 	put(t, filepath.Join(outbox, "large"), strings.Repeat("x", 1000))
 	w.log.await(t, `level=WARN msg="not verified: it stays in the queue" file=\S*/large error="[^"]*quota`, w.ended)
 
-	status().want(t, 0, "queue     "+queue+" (a fenc watch runs)", "waiting   1 files, 1000 B, the first since ", "verified  1 files",
-		"failing   1 files", "  "+filepath.Join(outbox, "large")+": ", "quota", "(tried 1 times, again at ")
+	status().want(t, 0, "queue     "+queue+" (a fenc watch runs)", "waiting   1 file, 1000 B, the first since ", "verified  1 file",
+		"failing   1 file", "  "+filepath.Join(outbox, "large")+": ", "quota", "(tried 1 times, again at ")
 	var got struct {
 		Running                    bool
 		Waiting, Verified, Failing int

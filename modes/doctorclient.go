@@ -203,7 +203,7 @@ func (d *doctor) admission(ctx context.Context, k *contact) {
 	w := session.Welcome
 	text := fmt.Sprintf("the server (%s) knows %q", wire.Printable(w.Software), wire.Printable(w.Name))
 	if w.Rights&v4.RightRead != 0 {
-		text += fmt.Sprintf(": %d files of %s", w.UsedFiles, humanize.IBytes(w.UsedBytes))
+		text += fmt.Sprintf(": %s of %s", inFiles(int64(w.UsedFiles)), humanize.IBytes(w.UsedBytes))
 	}
 	if w.Quota > 0 {
 		text += fmt.Sprintf(", of %s that they may take", humanize.IBytes(w.Quota))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"fenc/config"
@@ -213,7 +214,8 @@ func (d *doctor) database(settings config.Server) (clients []model.ClientUse, _ 
 			}
 		}
 	}
-	d.ok("database", "%s opens: %d clients, %d files of %s", model.DatabaseName(path), len(clients), files, humanize.IBytes(uint64(bytes)))
+	d.ok("database", "%s opens: %s, %s of %s", model.DatabaseName(path),
+		english.Plural(len(clients), "client", ""), inFiles(files), humanize.IBytes(uint64(bytes)))
 	d.doubts(catalogue)
 	d.clock(seen, "a client was seen")
 	return clients, catalogue

@@ -237,7 +237,7 @@ func (f *feed) list(ctx context.Context, v *show, remove bool) error {
 	if ctx.Err() != nil {
 		return &interrupted{errors.New("nothing was sent")}
 	}
-	v.Note(fmt.Sprintf("%d files, %s; nothing was sent", f.found, config.Size(f.bytes)))
+	v.Note(fmt.Sprintf("%s, %s; nothing was sent", inFiles(f.found), config.Size(f.bytes)))
 	return nil
 }
 

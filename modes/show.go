@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"fenc/modes/progress"
@@ -49,6 +50,9 @@ func (v *show) end(err error) error {
 	return err
 }
 
+// inFiles is how messages count files: "1 file", "2,000 files".
+func inFiles(n int64) string { return english.Plural(int(n), "file", "") }
+
 // outcome is the error for a transfer that ended with err, or none: nil if every
 // file was verified. explain adds what to do about a session's error.
 func (v *show) outcome(ctx context.Context, err error, explain func(error) error) error {
@@ -59,9 +63,9 @@ func (v *show) outcome(ctx context.Context, err error, explain func(error) error
 	}
 	switch {
 	case ctx.Err() != nil && held != "":
-		return &interrupted{fmt.Errorf("%d files verified; %s", verified, held)}
+		return &interrupted{fmt.Errorf("%s verified; %s", inFiles(verified), held)}
 	case ctx.Err() != nil:
-		return &interrupted{fmt.Errorf("%d files verified; run it again to go on", verified)}
+		return &interrupted{fmt.Errorf("%s verified; run it again to go on", inFiles(verified))}
 	case err != nil && held != "":
 		return fmt.Errorf("%w; %s", explain(err), held)
 	case err != nil:

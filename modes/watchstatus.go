@@ -55,10 +55,11 @@ func showQueue(s Streams, path string, asJSON bool) error {
 	if status.WaitingSince != nil {
 		since = ", the first since " + status.WaitingSince.Local().Format(time.DateTime)
 	}
-	fmt.Fprintf(s.Out, "queue     %s (%s)\nwaiting   %d files, %s%s\nverified  %d files\n",
-		wire.Printable(status.Queue), running, status.Waiting, humanize.IBytes(uint64(status.WaitingBytes)), since, status.Verified)
+	fmt.Fprintf(s.Out, "queue     %s (%s)\nwaiting   %s, %s%s\nverified  %s\n",
+		wire.Printable(status.Queue), running, inFiles(status.Waiting), humanize.IBytes(uint64(status.WaitingBytes)), since,
+		inFiles(status.Verified))
 	if status.Failing > 0 {
-		fmt.Fprintf(s.Out, "failing   %d files\n", status.Failing)
+		fmt.Fprintf(s.Out, "failing   %s\n", inFiles(status.Failing))
 	}
 	for _, f := range status.Files {
 		if f.Again == nil {

@@ -6,7 +6,6 @@ package watch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/dustin/go-humanize/english"
 	"github.com/fsnotify/fsnotify"
 
 	"fenc/modes/send/walk"
@@ -77,7 +77,7 @@ type Leftover struct {
 }
 
 func (e *Leftover) Error() string {
-	return fmt.Sprintf("%d files not verified: fenc watch --status names them, and the next run tries again", e.Files)
+	return english.Plural(int(e.Files), "file", "") + " not verified: fenc watch --status says why, and the next run tries again"
 }
 
 // watch is a run.
