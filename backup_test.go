@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -30,6 +31,16 @@ func TestBackupBesideARunningServer(t *testing.T) {
 		t.Errorf("in %s are %v, %v; want the backup alone", to, entries, err)
 	}
 	fenc(t.Context(), nil, "files", "--database", path).want(t, 0, "grace", "one", "yes")
+
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() { fenc(t.Context(), nil, "backup", "--config", config, to).want(t, 0, to) })
+	}
+	all.Wait()
+	backups, _ := filepath.Glob(filepath.Join(to, "fenc-*Z.db"))
+	if entries, err := os.ReadDir(to); err != nil || len(entries) != 9 || len(backups) != 9 {
+		t.Errorf("in %s are %v, %v; want nine backups", to, entries, err)
+	}
 
 	fenc(t.Context(), nil, "backup", "--config", config).want(t, 2, "takes DIR")
 	fenc(t.Context(), nil, "backup", "--config", config, filepath.Join(d.dir, "files", "x")).want(t, 2, "inside the storage")

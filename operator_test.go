@@ -98,17 +98,17 @@ func TestRetentionIsSetForOneClient(t *testing.T) {
 	d := serveInvited(t, t.TempDir(), "expire_after = \"90d\"")
 	dir, settings := d.join(t, "--name", "grace")
 	d.operator(t, "clients", "retention", "grace").want(t, 0,
-		"grace: 0 earlier versions kept (server.toml), files expire after 2160h (server.toml), unfinished uploads stay 168h (server.toml)\n")
+		"grace: 0 earlier versions kept (server.toml), files expire after 90d (server.toml), unfinished uploads stay 7d (server.toml)\n")
 	d.operator(t, "clients", "retention", "--keep-versions", "1", "--expire-after", "0s", "--keep-partial", "2d", "grace").want(t, 0,
-		"grace: 1 earlier versions kept, files expire never, unfinished uploads stay 48h\n")
-	d.operator(t, "clients", "--json").want(t, 0, `"keep_versions":1,"expire_after":"0s","keep_partial":"48h"`)
+		"grace: 1 earlier versions kept, files never expire, unfinished uploads stay 2d\n")
+	d.operator(t, "clients", "--json").want(t, 0, `"keep_versions":1,"expire_after":"0s","keep_partial":"2d"`)
 	for _, content := range []string{"one", "two"} {
 		write(t, filepath.Join(dir, "a.txt"), content)
 		fenc(t.Context(), nil, "send", "--config", settings, filepath.Join(dir, "a.txt")).want(t, 0, "verified")
 	}
 	d.operator(t, "files", "get", "--version", "1", "--out", "-", "grace", "a.txt").want(t, 0, "one")
 	d.operator(t, "clients", "retention", "--keep-versions", "server", "--expire-after", "server", "grace").want(t, 0,
-		"0 earlier versions kept (server.toml), files expire after 2160h (server.toml), unfinished uploads stay 48h\n")
+		"0 earlier versions kept (server.toml), files expire after 90d (server.toml), unfinished uploads stay 2d\n")
 	for option, value := range map[string]string{"--keep-versions": "many", "--expire-after": "30", "--keep-partial": "1m"} {
 		d.operator(t, "clients", "retention", option, value, "grace").want(t, 2, option, value, "server")
 	}

@@ -105,7 +105,7 @@ func TestInviteJoinSend(t *testing.T) {
 		fenc(t.Context(), nil, "join", "--dir", t.TempDir(), line).want(t, 3, "taken back")
 	})
 	t.Run("mistakes", func(t *testing.T) {
-		d.operator(t, "invite", "--expires", "1s").want(t, 2, "--expires", "1m to 8760h")
+		d.operator(t, "invite", "--expires", "1s").want(t, 2, "--expires", "1m to 365d")
 		d.operator(t, "invite", "--rights", "write").want(t, 2, "--rights", `"write"`, "send, read and replace")
 		d.operator(t, "invite", "--quota", "much").want(t, 2, "--quota")
 		d.operator(t, "invite", "--name", "grace").want(t, 1, "name in use", "fenc clients rekey")

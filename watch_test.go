@@ -37,7 +37,7 @@ func watch(t testing.TB, settings string, errors io.Writer, args ...string) *wat
 	if errors != nil {
 		log = io.MultiWriter(errors, w.log)
 	}
-	args = append([]string{"fenc", "watch", "--config", settings, "--queue", queueOf(settings), "--rescan", "168h"}, args...)
+	args = append([]string{"fenc", "watch", "--config", settings, "--queue", queueOf(settings), "--rescan", "7d"}, args...)
 	go func() {
 		defer close(w.ended)
 		w.status = run(ctx, args, modes.Streams{In: strings.NewReader(""), Out: io.Discard, Err: log})

@@ -34,9 +34,9 @@ type Server struct {
 	MaxOpenUploads          int      `toml:"max_open_uploads"`               // unfinished files of one client, 1 to 10000
 	MaxClientSize           Size     `toml:"max_client_size"`                // bytes of all files of one client; 0 is no bound
 	MaxClientFiles          int      `toml:"max_client_files"`               // files of one client; 0 is no bound
-	KeepPartial             Duration `toml:"keep_partial"`                   // how long an unfinished file waits to be resumed, 1h to 8760h
+	KeepPartial             Duration `toml:"keep_partial"`                   // how long an unfinished file waits to be resumed, 1h to 365d
 	KeepVersions            int      `toml:"keep_versions"`                  // earlier versions of a file that are kept, 0 to 1000
-	ExpireAfter             Duration `toml:"expire_after"`                   // how long after its receipt a file is removed, 1h to 876000h; 0 is never
+	ExpireAfter             Duration `toml:"expire_after"`                   // how long after its receipt a file is removed, 1h to 36500d; 0 is never
 	IdleTimeout             Duration `toml:"idle_timeout"`                   // longest silence of a client, 1s to 24h
 	ShutdownGrace           Duration `toml:"shutdown_grace"`                 // how long transfers may finish after SIGTERM, 0s to 1h
 	StatusListen            string   `toml:"status_listen"`                  // host:port of the status page, an empty host is this machine alone; empty: nowhere
@@ -51,7 +51,7 @@ type Server struct {
 	WebhookSecretFile string   `toml:"webhook_secret_file" is:"path"` // file of the secret that its calls are signed with: see LoadWebhookSecret
 	HookTimeout       Duration `toml:"hook_timeout"`                  // longest run of a hook and longest call of the webhook, 1s to 24h
 	HookParallel      int      `toml:"hook_parallel"`                 // of each of them at once, 1 to 64
-	HookRetryFor      Duration `toml:"hook_retry_for"`                // how long one file's event is tried again, 0s to 8760h
+	HookRetryFor      Duration `toml:"hook_retry_for"`                // how long one file's event is tried again, 0s to 365d
 	GateCommand       []string `toml:"gate_command" is:"command"`     // says whether content may become a file: a program and its arguments; empty: none
 	GateTimeout       Duration `toml:"gate_timeout"`                  // longest that it may take, 1s to 24h
 	GateParallel      int      `toml:"gate_parallel"`                 // of it at once, 1 to 64
@@ -119,7 +119,7 @@ type Transfer struct {
 	Me             string    `toml:"me" is:"path"`           // path of me.toml; empty: looked up
 	Streams        int       `toml:"streams"`                // connections that carry the files, 1 to 16
 	Attempts       int       `toml:"attempts"`               // resends after a checksum mismatch, 0 to 100
-	RetryFor       Duration  `toml:"retry_for"`              // how long to try again after a failure that may pass, 0s to 168h
+	RetryFor       Duration  `toml:"retry_for"`              // how long to try again after a failure that may pass, 0s to 7d
 	Timeout        Duration  `toml:"timeout"`                // longest silence of the server, 1s to 24h
 	ConnectTimeout Duration  `toml:"connect_timeout"`        // longest wait for the connection, 100ms to 1h
 	Queue          string    `toml:"queue" is:"path"`        // path of what fenc watch remembers; empty: in the user's state directory

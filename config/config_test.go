@@ -83,7 +83,7 @@ func TestServerFileErrors(t *testing.T) {
 	t.Parallel()
 	const addr = `; write host:port, such as "127.0.0.1:1234" or "[::1]:1234"`
 	const reached = `; write the host:port that clients reach, such as "files.example.org:1234", or leave the key out`
-	const keep = `; write a duration from 1h to 8760h, such as "168h"`
+	const keep = `; write a duration from 1h to 365d, such as "7d"`
 	const idle = `; write a duration from 1s to 24h, such as "60s"`
 	const size = `; write a size such as "4GiB", or 0 for the protocol's own limit`
 	tests := []struct{ name, text, want string }{
@@ -137,7 +137,7 @@ func TestServerFileErrors(t *testing.T) {
 		{"client files negative", "max_client_files = -1", "1: max_client_files = -1: under 0; write a whole number up to 2147483647, or 0 for no bound"},
 		{"client files too many", "max_client_files = 2147483648", "1: max_client_files = 2147483648: out of range; write a whole number up to 2147483647, or 0 for no bound"},
 		{"partial files gone at once", "keep_partial = \"59m\"", "1: keep_partial = \"59m\": under 1h" + keep},
-		{"partial files for ever", "keep_partial = \"8761h\"", "1: keep_partial = \"8761h\": over 8760h" + keep},
+		{"partial files for ever", "keep_partial = \"8761h\"", "1: keep_partial = \"8761h\": over 365d" + keep},
 		{"registration unknown", "registration = \"maybe\"", "1: registration = \"maybe\": not known; write \"open\", \"invite\" or \"closed\""},
 		{"log level unknown", "log_level = \"loud\"", "1: log_level = \"loud\": not known; write \"debug\", \"info\", \"warn\" or \"error\""},
 		{"log format empty", "log_format = \"\"", "1: log_format = \"\": empty; write \"text\" or \"json\""},
@@ -198,8 +198,8 @@ func TestTransferFileErrors(t *testing.T) {
 		{"server key a number", "server_key = 5", "1: server_key = 5: a number where a list of texts belongs" + fingerprint},
 		{"streams none", "streams = 0", "1: streams = 0: under 1; write a whole number from 1 to 16"},
 		{"streams too many", "streams = 17", "1: streams = 17: over 16; write a whole number from 1 to 16"},
-		{"retry negative", "retry_for = \"-1s\"", "1: retry_for = \"-1s\": under 0s; write a duration from 0s to 168h, such as \"10m\"; 0s never tries again"},
-		{"retry too long", "retry_for = \"169h\"", "1: retry_for = \"169h\": over 168h; write a duration from 0s to 168h, such as \"10m\"; 0s never tries again"},
+		{"retry negative", "retry_for = \"-1s\"", "1: retry_for = \"-1s\": under 0s; write a duration from 0s to 7d, such as \"10m\"; 0s never tries again"},
+		{"retry too long", "retry_for = \"169h\"", "1: retry_for = \"169h\": over 7d; write a duration from 0s to 7d, such as \"10m\"; 0s never tries again"},
 		{"exclude a text", "exclude = \"*.tmp\"", "1: exclude = \"*.tmp\": text where a list of texts belongs; write a list of patterns, such as [\"*.tmp\"]"},
 		{"exclude nothing", "exclude = [\"a\", \"\"]", "1: exclude = [\"a\", \"\"]: pattern 2: empty; write a list of patterns, such as [\"*.tmp\"]"},
 		{"exclude two lines", "exclude = [\"a\\nb\"]", "1: exclude = [\"a\\nb\"]: pattern 1: holds a line break; write a list of patterns, such as [\"*.tmp\"]"},

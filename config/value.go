@@ -57,8 +57,11 @@ func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // Duration is a span of time, written "30s" or "1h30m": always with its unit.
 type Duration time.Duration
 
-// String returns d as "30s", "2m" or "1h30m".
+// String returns d as "30s", "2m", "1h30m", or "7d" where it is whole days, more than one.
 func (d Duration) String() string {
+	if d > day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
 	s := time.Duration(d).String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

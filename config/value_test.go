@@ -33,7 +33,7 @@ func TestSizeText(t *testing.T) {
 
 func TestDurationText(t *testing.T) {
 	t.Parallel()
-	for d, want := range map[time.Duration]string{0: "0s", 30: "30ns", 10 * time.Second: "10s", 2 * time.Minute: "2m", 24 * time.Hour: "24h", 90 * time.Minute: "1h30m", 3601 * time.Second: "1h0m1s"} {
+	for d, want := range map[time.Duration]string{0: "0s", 30: "30ns", 10 * time.Second: "10s", 2 * time.Minute: "2m", 24 * time.Hour: "24h", 36 * time.Hour: "36h", 48 * time.Hour: "2d", 90 * 24 * time.Hour: "90d", 48*time.Hour + 1: "48h0m0.000000001s", 90 * time.Minute: "1h30m", 3601 * time.Second: "1h0m1s"} {
 		var back Duration
 		if got := Duration(d).String(); got != want || back.UnmarshalText([]byte(got)) != nil || back != Duration(d) {
 			t.Errorf("%d prints %q and reads %d, want %q", int64(d), got, int64(back), want)

@@ -12,7 +12,7 @@ type Watch struct {
 	As      string   `toml:"as"`                // what names at the server begin with; empty: the folder's own name
 	Exclude []string `toml:"exclude"`           // patterns of what to leave out, as .gitignore has them, behind those of all folders
 	Settle  Duration `toml:"settle"`            // how long a file must be left alone before it is sent, 0s to 24h
-	Rescan  Duration `toml:"rescan"`            // how often all is looked through, whatever the system tells, 1s to 168h
+	Rescan  Duration `toml:"rescan"`            // how often all is looked through, whatever the system tells, 1s to 7d
 	After   string   `toml:"after"`             // what becomes of what was verified: "keep", "remove" or "move"
 	MoveTo  string   `toml:"move_to" is:"path"` // folder that "move" moves to, on the same file system
 	origins `toml:"-"`

@@ -16,12 +16,13 @@ import (
 // Backup writes a copy of the catalogue, as it stands at one moment, into a new
 // file at path, mode 0600, beside whoever writes the catalogue. The copy is
 // checked and durable when Backup returns; after an error there is none. A file
-// that is there already is an error that wraps fs.ErrExist.
+// that is there already, or another backup under way to the same path, is an error
+// that wraps fs.ErrExist.
 //
 // See https://sqlite.org/lang_vacuum.html, VACUUM INTO.
 func (c *Catalogue) Backup(path string) (err error) {
 	unfinished := path + ".part"
-	f, err := os.OpenFile(unfinished, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600) // SQLite would make it for everybody; it takes an empty one
+	f, err := os.OpenFile(unfinished, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) // SQLite would make it for everybody; it takes an empty one
 	if err != nil {
 		return fmt.Errorf("back up the catalogue: %w", err)
 	}

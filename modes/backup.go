@@ -14,7 +14,7 @@ import (
 )
 
 // backupName is the name of a backup by its time, so that names sort by age.
-const backupName = "fenc-20060102T150405Z.db"
+const backupName = "fenc-20060102T150405.000Z.db"
 
 func backupCommand(s Streams) *cli.Command {
 	return &cli.Command{
@@ -52,11 +52,14 @@ the storage has received since.
 			if err := os.MkdirAll(dir, 0o700); err != nil {
 				return fmt.Errorf("backup: %w", explainPermission(err, dir))
 			}
-			path := filepath.Join(dir, time.Now().UTC().Format(backupName))
-			err = beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) error {
-				err := catalogue.Backup(path)
-				if errors.Is(err, fs.ErrExist) {
-					err = fmt.Errorf("%w: wait a second", err)
+			var path string
+			err = beside(c, settings, model.Options{Beside: true}, func(catalogue *model.Catalogue) (err error) {
+				for range 100 { // another backup may be of the same millisecond
+					path = filepath.Join(dir, time.Now().UTC().Format(backupName))
+					if err = catalogue.Backup(path); !errors.Is(err, fs.ErrExist) {
+						break
+					}
+					time.Sleep(time.Millisecond)
 				}
 				return explainPermission(err, path)
 			})

@@ -22,7 +22,7 @@ import (
 // inviteFlags are those of every command that makes an invite.
 func inviteFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "expires", Usage: "good for `DURATION`, 1m to 8760h", Value: "24h"},
+		&cli.StringFlag{Name: "expires", Usage: "good for `DURATION`, 1m to 365d", Value: "24h"},
 		&cli.StringFlag{Name: "advertise", Usage: "tell the client to connect to `ADDR`, host:port (FENC_ADVERTISE; default: where the server listens)"},
 		&cli.BoolFlag{Name: "qr", Usage: "show a QR code as well", DisableDefaultText: true},
 	}
@@ -97,12 +97,12 @@ stored), replace (put new content in the place of old).`,
 func inviteExpiry(c *cli.Context) (time.Duration, error) {
 	var d config.Duration
 	if err := d.UnmarshalText([]byte(c.String("expires"))); err != nil {
-		return 0, usagef("--expires %q: %w; write one from 1m to 8760h, such as 24h", c.String("expires"), err)
+		return 0, usagef("--expires %q: %w; write one from 1m to 365d, such as 24h", c.String("expires"), err)
 	}
 	if expires := time.Duration(d); expires >= time.Minute && expires <= 8760*time.Hour {
 		return expires, nil
 	}
-	return 0, usagef("--expires %q: write a duration from 1m to 8760h, such as 24h", c.String("expires"))
+	return 0, usagef("--expires %q: write a duration from 1m to 365d, such as 24h", c.String("expires"))
 }
 
 // makeInvite makes a token, has it recorded, and prints the line that carries it.

@@ -27,8 +27,8 @@ prints what holds. AGE is a duration such as 90d or 36h.
    fenc clients retention --keep-versions 5 --expire-after 90d grace`,
 		Flags: serverFlags(
 			&cli.StringFlag{Name: "keep-versions", Usage: "keep `N` earlier versions of a file, 0 to 1000"},
-			&cli.StringFlag{Name: "expire-after", Usage: "remove a file so long after its receipt, 1h to 876000h; 0s is never"},
-			&cli.StringFlag{Name: "keep-partial", Usage: "keep an upload that does not get on so long, 1h to 8760h"},
+			&cli.StringFlag{Name: "expire-after", Usage: "remove a file so long after its receipt, 1h to 36500d; 0s is never"},
+			&cli.StringFlag{Name: "keep-partial", Usage: "keep an upload that does not get on so long, 1h to 365d"},
 		),
 		Action: errandOf(model.Options{Beside: true}, func(e errand) error {
 			change, err := retentionChange(e.Context)
@@ -91,13 +91,13 @@ func retentionText(client model.Client, own model.Retention) string {
 		}
 		return " (server.toml)"
 	}
-	expire := "never"
+	expire := "never expire"
 	if holds.ExpireAfter > 0 {
-		expire = "after " + config.Duration(holds.ExpireAfter).String()
+		expire = "expire after " + config.Duration(holds.ExpireAfter).String()
 	}
 	return strings.Join([]string{
 		fmt.Sprintf("%d earlier versions kept%s", holds.KeepVersions, from(client.KeepVersions != nil)),
-		fmt.Sprintf("files expire %s%s", expire, from(client.ExpireAfter != nil)),
+		fmt.Sprintf("files %s%s", expire, from(client.ExpireAfter != nil)),
 		fmt.Sprintf("unfinished uploads stay %s%s", config.Duration(holds.KeepPartial), from(client.KeepPartial != nil)),
 	}, ", ")
 }
