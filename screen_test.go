@@ -195,6 +195,7 @@ func TestInterruptSaysWhatTheServerHolds(t *testing.T) {
 	w.screen.PTY.Write([]byte("\x03"))
 	w.wantEnd(130)
 	w.screen.Await(`^fenc: send: interrupted: 0 files verified; the server holds [56]0 % of big: send`, w.ended)
+	w.way.cut() // the rest is on the way, perhaps all of it, and would still arrive
 	w.release()
 	w.run(80, 24, "send", "big")
 	w.wantEnd(0)
