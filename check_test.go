@@ -107,7 +107,7 @@ func TestCheckBesideARunningServer(t *testing.T) {
 		_, view := a.places(t, "0")
 		remove(t, view)
 		a.check(t).want(t, 1, "grace/tree/0: the tree does not show it; fenc check --repair", "1 difference is left")
-		a.check(t, "--repair").want(t, 0, "mended: shown again", "1 differences, 1 mended")
+		a.check(t, "--repair").want(t, 0, "mended: shown again", "1 difference, 1 mended")
 		same(t, view, filepath.Join(a.source, "tree", "0"))
 	})
 	t.Run("object lost, whole in the tree", func(t *testing.T) {

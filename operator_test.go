@@ -76,7 +76,7 @@ func TestEarlierVersionsAreListedAndGot(t *testing.T) {
 	}
 	key := f.Object.String()
 	object := filepath.Join(d.dir, "files", ".fenc", "objects", key[:2], key)
-	d.operator(t, "check", "--deep").want(t, 0, "1 files of 11 bytes, 3 objects: 0 differences")
+	d.operator(t, "check", "--deep").want(t, 0, "compared 1 file of 11 bytes with 3 objects: 0 differences")
 	if err := os.WriteFile(object, []byte("eno"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -312,7 +312,7 @@ func TestScreenOfADeepCheck(t *testing.T) {
 	w.screen.Await(`^reading [0-9]+\.[0-9] MiB of 20\.0 MiB .* [1-9][0-9] %`, w.ended)
 	release()
 	w.wantEnd(0)
-	if text := w.screen.Await(`1 files of 20971520 bytes, .*: 0 differences`, w.ended); strings.Contains(text, "reading") {
+	if text := w.screen.Await(`compared 1 file of 20971520 bytes with .*: 0 differences`, w.ended); strings.Contains(text, "reading") {
 		t.Errorf("at the end, the screen:\n%s\nwant no bar", text)
 	}
 	piped := start(t, w.dir, w.env, "check", "--config", "server.toml", "--deep").result(t)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/dustin/go-humanize/english"
 	"github.com/urfave/cli/v2"
 
 	"fenc/config"
@@ -169,10 +170,7 @@ func (a audit) rebuild(ctx context.Context) error {
 type differsError struct{ left int64 }
 
 func (e *differsError) Error() string {
-	if e.left == 1 {
-		return "1 difference is left"
-	}
-	return fmt.Sprintf("%d differences are left", e.left)
+	return english.Plural(int(e.left), "difference is", "differences are") + " left"
 }
 
 // run prints what differs, and returns a *differsError if something stays.
@@ -205,7 +203,9 @@ func (a audit) run(ctx context.Context, catalogue *model.Catalogue, store check.
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d files of %d bytes, %d objects: %d differences, %d mended\n", sum.Files, sum.Bytes, sum.Objects, sum.Findings, sum.Mended)
+	count := func(n int64, of string) string { return fmt.Sprintf("%d %s", n, english.PluralWord(int(n), of, "")) }
+	fmt.Fprintf(out, "compared %s of %s with %s: %s, %d mended\n",
+		count(sum.Files, "file"), count(sum.Bytes, "byte"), count(sum.Objects, "object"), count(sum.Findings, "difference"), sum.Mended)
 	if left := sum.Findings - sum.Mended; left > 0 {
 		return &differsError{left}
 	}

@@ -146,7 +146,11 @@ func join(c *cli.Context, s Streams, invite v4.Invite, dir string) error {
 		return err
 	}
 	if _, used, err := config.LoadTransfer(""); err == nil && !sameFile(used.Path, transfer) { // what fenc send would use here
-		fmt.Fprintf(s.Err, "fenc: here, %s is used instead: name the new one with --config %s\n", cmp.Or(used.Path, "no transfer.toml"), transfer)
+		here := "here fenc send finds no transfer.toml"
+		if used.Path != "" {
+			here = fmt.Sprintf("here fenc send uses %s", used.Path)
+		}
+		fmt.Fprintf(s.Err, "fenc: %s: name the new one with --config %s\n", here, transfer)
 	}
 	return nil
 }
