@@ -122,7 +122,7 @@ func TestUploadsAreListedBesideTheServer(t *testing.T) {
 	dir, settings := d.join(t, "--name", "grace")
 	way := newRelay(t)
 	way.server.Store(&d.addr)
-	big := write(t, filepath.Join(dir, "big"), strings.Repeat("0123456789abcdef", 24<<20/16))
+	big := write(t, filepath.Join(dir, "big"), strings.Repeat("0123456789abcdef", 64<<20/16)) // more than buffers on the way may take (tcp_rmem, 32 MiB)
 	cut, over := make(chan struct{}), make(chan struct{})
 	way.after(6<<20, func() {
 		close(cut)
@@ -142,10 +142,10 @@ func TestUploadsAreListedBesideTheServer(t *testing.T) {
 		Client, Name, State string
 		Held, Bytes         int64
 	}](t, d.operator(t, "uploads", "--json", "--client", "grace"))
-	if len(got) != 1 || got[0].Client != "grace" || got[0].Name != "big" || got[0].State != "open" || got[0].Bytes != 24<<20 || got[0].Held <= 0 || got[0].Held >= 24<<20 || got[0].Held%(1<<20) != 0 {
+	if len(got) != 1 || got[0].Client != "grace" || got[0].Name != "big" || got[0].State != "open" || got[0].Bytes != 64<<20 || got[0].Held <= 0 || got[0].Held >= 64<<20 || got[0].Held%(1<<20) != 0 {
 		t.Errorf("got %+v, want an open upload of big, held in part", got)
 	}
-	d.operator(t, "uploads").want(t, 0, "grace   big   ", " MiB  24 MiB  open   ", " ago  ")
+	d.operator(t, "uploads").want(t, 0, "grace   big   ", " MiB  64 MiB  open   ", " ago  ")
 	d.operator(t, "uploads", "--client", "ada").want(t, 1, `no client is called "ada"`)
 	fenc(t.Context(), nil, "send", "--config", settings, big).want(t, 0, "verified")
 	if r := d.operator(t, "uploads", "--json"); r.out != "" {
