@@ -99,7 +99,7 @@ func TestNothingIsAnsweredThatTheStandbyLacks(t *testing.T) {
 		t.Errorf("what may be removed: got %v, %v, want the id that nothing was put under", objects, err)
 	}
 
-	if err := primary.Stop(syscall.SIGKILL); err != nil {
+	if err := primary.Stop(syscall.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
 	if err := standby.Promote(); err != nil {

@@ -313,7 +313,8 @@ func (c *Cluster) log() string {
 }
 
 // Stop ends the cluster by a signal: SIGINT is a stop that ends sessions, SIGQUIT
-// leaves what is unfinished to the next start.
+// leaves what is unfinished to the next start, as a crash does. SIGKILL leaves shared
+// memory behind, which only a next start on the same data would free.
 func (c *Cluster) Stop(signal syscall.Signal) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
