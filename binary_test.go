@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"fenc/config/need"
 	"fenc/model"
 	"fenc/wire/v3"
 )
@@ -292,7 +293,7 @@ func TestSIGINTEndsASendWith130(t *testing.T) {
 
 func TestFlagWinsOverEnvironmentWinsOverFile(t *testing.T) {
 	t.Parallel()
-	file, env, flag := deadAddress(t), deadAddress(t), deadAddress(t)
+	file, env, flag := need.DeadAddress(t), need.DeadAddress(t), need.DeadAddress(t)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "transfer.toml"), "server = \""+file+"\"\n")
 	write(t, filepath.Join(dir, "a.txt"), "abc")

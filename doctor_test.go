@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fenc/config/need"
 )
 
 // wantDiagnoses checks what fenc doctor says of each check: "check state" by lines,
@@ -66,7 +68,7 @@ func TestDoctorFindsWhatIsWrongAtTheClient(t *testing.T) {
 		}
 		return r
 	}
-	doctor(t, "--server", deadAddress(t)).want(t, 1, "refused: nothing listens there; is fenc serve running", "doctor: 1 thing is wrong")
+	doctor(t, "--server", need.DeadAddress(t)).want(t, 1, "refused: nothing listens there; is fenc serve running", "doctor: 1 thing is wrong")
 	doctor(t, "--server", greeter(t)).want(t, 1, "no fenc server of protocol 4: is the port right?")
 	r := doctor(t, "--server", stranger.addr)
 	r.want(t, 1, "the server shows SHA256:", "transfer.toml:", "fenc trust SHA256:")

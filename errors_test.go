@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"fenc/config/need"
 	"fenc/model"
 	"fenc/wire/v4"
 )
@@ -40,7 +41,7 @@ func TestErrorsHelpTheClient(t *testing.T) {
 		status int
 		want   []string
 	}{
-		"wrong port or server down":  {[]string{"send", "a.txt", "--server", deadAddress(t)}, 1, []string{"connect to 127.0.0.1:", "refused: nothing listens there; is fenc serve running, and is the port right?"}},
+		"wrong port or server down":  {[]string{"send", "a.txt", "--server", need.DeadAddress(t)}, 1, []string{"connect to 127.0.0.1:", "refused: nothing listens there; is fenc serve running, and is the port right?"}},
 		"no such host":               {[]string{"send", "a.txt", "--server", "nowhere.invalid:1234"}, 1, []string{`connect to nowhere.invalid:1234: no address found for host "nowhere.invalid": is the name right`}},
 		"another program's port":     {[]string{"send", "a.txt", "--server", greeter(t)}, 1, []string{"what answers there is no fenc server of protocol 4: is the port right?"}},
 		"a web server's port":        {[]string{"send", "a.txt", "--server", secured.Listener.Addr().String()}, 1, []string{"what answers there is no fenc server of protocol 4: is the port right?"}},
@@ -246,7 +247,7 @@ func TestErrorsHelpTheOperator(t *testing.T) {
 // PostgreSQL that is not there was three lines of the driver's.
 func TestErrorsOfPostgresThatIsNotReached(t *testing.T) {
 	t.Parallel()
-	one, two := deadAddress(t), deadAddress(t)
+	one, two := need.DeadAddress(t), need.DeadAddress(t)
 	r := fenc(t.Context(), nil, "clients", "--database", "postgres://grace:secret@"+one+","+two+"/files")
 	r.want(t, 1, "fenc: clients: open database postgres://"+one+","+two+"/files: catalogue unavailable: no connection to the database \"files\" as \"grace\": "+
 		one+": connection refused; "+two+": connection refused: is it up, and may this user connect? database in server.toml, or FENC_DATABASE, says where it is")

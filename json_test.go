@@ -14,6 +14,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"fenc/config/need"
 	"fenc/modes"
 )
 
@@ -169,7 +170,7 @@ func TestJSONLinesAreAsDocumented(t *testing.T) {
 	if got := results(t, r.out); got != "b verified" || !strings.Contains(r.out, `"crc32":"`) {
 		t.Errorf("protocol 3: got\n%s%s\nwant verified, with its checksum", r.out, r.errors)
 	}
-	r = send("--server", deadAddress(t), path("b"))
+	r = send("--server", need.DeadAddress(t), path("b"))
 	if m := messages(t, r.out); r.status != 1 || len(m) < 2 || !m[len(m)-2].Fatal || !strings.Contains(m[len(m)-2].Message, "nothing listens there") {
 		t.Errorf("no server: got %d and\n%s\nwant 1 and why", r.status, r.out)
 	}

@@ -198,30 +198,6 @@ func client(t testing.TB, server, name string) (dir, settings string) {
 	return dir, write(t, filepath.Join(dir, "transfer.toml"), fmt.Sprintf("server = %q\nname = %q\nprotocol = 3\n", server, name))
 }
 
-// deadAddress is an address where nothing listens until the test ends: a connection has
-// its port, so that nobody else is given it.
-func deadAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	far, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		conn.Close()
-		far.Close()
-	})
-	return conn.LocalAddr().String()
-}
-
 func TestFirstSendRegistersAndSecondReturns(t *testing.T) {
 	t.Parallel()
 	d := serve(t, t.TempDir())
@@ -354,7 +330,7 @@ func TestSendStatus(t *testing.T) {
 	})
 	t.Run("1: nothing listens, each file is reported", func(t *testing.T) {
 		t.Parallel()
-		dead := deadAddress(t)
+		dead := need.DeadAddress(t)
 		dir, settings := client(t, dead, "grace")
 		a, b := write(t, filepath.Join(dir, "a"), ""), write(t, filepath.Join(dir, "b"), "")
 		r := fenc(t.Context(), nil, "send", "--config", settings, a, b)
@@ -596,7 +572,7 @@ func TestImportedClientLoads(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	name, id, key := recordedMe(t)
-	dead := deadAddress(t)
+	dead := need.DeadAddress(t)
 	write(t, filepath.Join(dir, "me.info"), name+"\n"+id+"\n"+key) // the first client's has no newline at its end
 	write(t, filepath.Join(dir, "transfer.info"), dead+"\n"+name+"\na.txt\n")
 	write(t, filepath.Join(dir, "port.info"), "4321\n")

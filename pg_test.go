@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"fenc/config/need"
 	"fenc/model/postgrestest"
 )
 
@@ -114,7 +115,7 @@ func TestPostgresIsAwayWhileClientsSend(t *testing.T) {
 func TestPasswordOfTheDatabaseIsNotSaid(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for _, database := range []string{"postgres://fenc:hunter2@" + deadAddress(t) + "/fenc?sslmode=disable", "postgres://fenc:hunter2%zz@host/fenc"} {
+	for _, database := range []string{"postgres://fenc:hunter2@" + need.DeadAddress(t) + "/fenc?sslmode=disable", "postgres://fenc:hunter2%zz@host/fenc"} {
 		for _, args := range [][]string{{"clients"}, {"doctor", "serve"}, {"migrate"}} {
 			r := start(t, dir, []string{"FENC_DATABASE=" + database}, args...).result(t)
 			if r.status == 0 || strings.Contains(r.out+r.errors, "hunter2") {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"fenc/config/need"
 )
 
 // relay is a way to a server that can be another one from one connection to the
@@ -35,7 +37,7 @@ func newRelay(t testing.TB) *relay {
 	}
 	r := &relay{Listener: l}
 	r.left = sync.NewCond(&r.mu)
-	nowhere := deadAddress(t)
+	nowhere := need.DeadAddress(t)
 	r.server.Store(&nowhere)
 	r.ends.Go(func() {
 		for {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"fenc/config/need"
 	"fenc/modes"
 )
 
@@ -16,7 +17,7 @@ func TestRetryForFromTheStart(t *testing.T) {
 	d := serveInvited(t, t.TempDir())
 	dir, settings := d.join(t)
 	file := write(t, filepath.Join(dir, "a"), "a")
-	dead := deadAddress(t)
+	dead := need.DeadAddress(t)
 	outbox := filepath.Join(dir, "outbox")
 	put(t, filepath.Join(outbox, "a"), "a")
 	unknown := write(t, filepath.Join(t.TempDir(), "transfer.toml"), "server = \""+dead+"\"\n")

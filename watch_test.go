@@ -494,5 +494,5 @@ func TestWatchTenThousandFiles(t *testing.T) {
 		t.Errorf("the server has %d files, want %d", got, files)
 	}
 	// What is remembered needs no connection.
-	once("--server", deadAddress(t)).want(t, 0)
+	once("--server", need.DeadAddress(t)).want(t, 0)
 }

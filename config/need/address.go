@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"testing"
 )
 
 // Address returns a loopback address, host:port, where a process that a test starts can
@@ -21,4 +22,28 @@ func Address() (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
+}
+
+// DeadAddress returns an address where nothing listens until the test ends: a connection
+// has its port, so that nobody else is given it.
+func DeadAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	far, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		far.Close()
+	})
+	return conn.LocalAddr().String()
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"fenc/config/need"
 	"fenc/modes/send"
 	"fenc/wire/v3"
 )
@@ -272,12 +273,7 @@ func TestRefusalSaysHowToGoOn(t *testing.T) {
 
 func TestConnectionRefusedIsInPlainWords(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close() // now nothing listens there
+	addr := need.DeadAddress(t)
 	settings := Settings{Server: addr, ConnectTimeout: patience, Timeout: patience}
 	results, err := runAll(t.Context(), t, settings, tempFile(t, "a", nil), tempFile(t, "b", nil), tempFile(t, "c", nil))
 	for _, err := range []error{err, results[0].Err, results[1].Err, results[2].Err} {
