@@ -83,7 +83,7 @@ func TestEarlierVersionsAreListedAndGot(t *testing.T) {
 	d.operator(t, "files", "get", "--version", "1", "--out", "-", "grace", "a.txt").want(t, 1, "damaged", "fenc check")
 	d.operator(t, "check", "--deep").want(t, 1, "of its earlier version 1, its content is damaged")
 	d.operator(t, "check", "--deep", "--repair").want(t, 0, "the version is forgotten")
-	d.operator(t, "check", "--deep").want(t, 0, "1 files of 8 bytes")
+	d.operator(t, "check", "--deep").want(t, 0, "compared 1 file of 8 bytes")
 
 	// A lost database is made anew with the versions.
 	d.stop(t)
