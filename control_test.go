@@ -44,11 +44,12 @@ func TestSessionsTellsWhoIsConnected(t *testing.T) {
 	}
 
 	upload := beginFile(t, addr, "grace\u202e", "sub/big\u202e.bin")
-	r := ask("sessions")
-	r.want(t, 0, "CLIENT", `grace\u202e`, upload.LocalAddr().String(), `  <- sub/big\u202e.bin, `, " % of 32 MiB")
-	if !regexp.MustCompile(`, (9\d|100) % of`).MatchString(r.out) {
-		t.Errorf("got %s, want most of it done", r.out)
-	}
+	var r result
+	eventually(t, "most of the file has been read", func() bool {
+		r = ask("sessions")
+		return regexp.MustCompile(`, (9\d|100) % of 32 MiB`).MatchString(r.out)
+	})
+	r.want(t, 0, "CLIENT", `grace\u202e`, upload.LocalAddr().String(), `  <- sub/big\u202e.bin, `)
 	var open struct {
 		Client    string    `json:"client"`
 		Address   string    `json:"address"`
