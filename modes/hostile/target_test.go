@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -164,11 +165,28 @@ func (s *target) serves(t testing.TB) {
 	s.wantFolder(t, "bystander", untouched)
 }
 
+// awaitShown waits until the tree shows all files of whom it is asked for: small ones that
+// come at the same time as many others, whosever those are, are verified before it does.
+func (s *target) awaitShown(t testing.TB, whose func(model.ID) bool) {
+	t.Helper()
+	for late := time.Now().Add(patience); ; runtime.Gosched() {
+		packed, err := s.archive.Catalogue.Packed(1 << 20)
+		must(t, err)
+		if !slices.ContainsFunc(packed, func(f model.File) bool { return whose(f.ClientID) }) {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("%d verified files are not in the tree yet", len(packed))
+		}
+	}
+}
+
 // wantFolder checks what a client's folder of the tree holds.
 func (s *target) wantFolder(t testing.TB, client string, want map[string]string) {
 	t.Helper()
 	got := make(map[string]string)
 	if c, ok, _ := s.archive.Catalogue.ClientNamed(client); ok {
+		s.awaitShown(t, func(id model.ID) bool { return id == c.ID })
 		root := filepath.Join(s.dir, "files", c.Folder)
 		filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 			if err == nil && !e.IsDir() {
@@ -202,6 +220,7 @@ func sizes(files map[string]string) string {
 // No session may be left.
 func (s *target) wantNothingStray(t testing.TB) {
 	t.Helper()
+	s.awaitShown(t, func(model.ID) bool { return true })
 	known := make(map[string]bool)
 	shown := make(map[string]bool)
 	catalogued, err := s.archive.Catalogue.Files()
