@@ -124,11 +124,12 @@ func frame(code int, fields ...[]byte) []byte {
 	return slices.Concat(u8(4), u16(code), u32(uint32(len(payload))), payload)
 }
 
-// says sends bytes as they are.
+// says sends bytes as they are. A server that has ended the session takes the rest of
+// them for a second only: what it has answered by then is what counts.
 func (l *line) says(b ...[]byte) {
 	l.t.Helper()
 	if _, err := l.Write(bytes.Join(b, nil)); err != nil {
-		l.t.Fatalf("say %d bytes: %v", len(bytes.Join(b, nil)), err)
+		l.t.Logf("say %d bytes: %v", len(bytes.Join(b, nil)), err)
 	}
 }
 
