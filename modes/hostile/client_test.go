@@ -133,7 +133,7 @@ var channelLies = []lie{
 }
 
 var welcomeLies = []lie{
-	{name: "silence in the place of the welcome", args: sendA, frames: silentAt[v4.Hello](), status: 1, says: "being admitted: timed out after 5s"},
+	{name: "silence in the place of the welcome", args: sendA, frames: silentAt[v4.Hello](), status: 1, says: "being admitted: timed out after 10s"},
 	{name: "closed in the place of the welcome", args: sendA, frames: closedAt[v4.Hello](), status: 1, says: "being admitted"},
 	{name: "a frame of 4 GiB announced", args: sendA, frames: bytesFor[v4.Hello](header(4, 2100, 1<<32-1)), status: 1, says: "announces 4294967295 bytes"},
 	{name: "a refusal of 64 KiB announced", args: sendA, frames: bytesFor[v4.Hello](header(4, 2101, 64<<10)), status: 1, says: "announces 65536 bytes"},
@@ -168,13 +168,13 @@ var welcomeLies = []lie{
 }
 
 var sendLies = []lie{
-	{name: "silence about a small file", args: sendA, frames: silentAt[v4.Small](), status: 1, says: "timed out after 5s"},
-	{name: "silence about an offer", args: sendLarge, frames: silentAt[v4.Offer](), status: 1, says: "timed out after 5s"},
-	{name: "silence about a finish", args: sendLarge, frames: silentAt[v4.Finish](), status: 1, says: "timed out after 5s"},
+	{name: "silence about a small file", args: sendA, frames: silentAt[v4.Small](), status: 1, says: "timed out after 10s"},
+	{name: "silence about an offer", args: sendLarge, frames: silentAt[v4.Offer](), status: 1, says: "timed out after 10s"},
+	{name: "silence about a finish", args: sendLarge, frames: silentAt[v4.Finish](), status: 1, says: "timed out after 10s"},
 	{name: "silence about a bye", args: sendA, frames: silentAt[v4.Bye](), status: 0, says: "verified"},
-	{name: "silence about a further connection", args: []string{"send", "--streams", "large"}, status: 1, says: "timed out after 5s",
+	{name: "silence about a further connection", args: []string{"send", "--streams", "large"}, status: 1, says: "timed out after 10s",
 		frames: answering(func(s *told, m *v4.Hello) bool { return m.Stream > 0 && s.silence() })},
-	{name: "reading no content", args: []string{"send", "larger"}, status: 1, says: "timed out after 5s",
+	{name: "reading no content", args: []string{"send", "larger"}, status: 1, says: "timed out after 10s",
 		frames: silentAt[v4.Block](), beside: func(t *testing.T, dir string) {
 			must(t, os.WriteFile(filepath.Join(dir, "larger"), make([]byte, 64<<20), 0o600))
 		}},
@@ -309,7 +309,7 @@ var sendLies = []lie{
 	}), status: 1, says: "checksum did not match"},
 	{name: "no answer to giving up", args: sendLarge, frames: both(instead(func(m *v4.Finish) []any {
 		return []any{&v4.Differs{Number: m.Number, Hashes: hashesOf(whole)}}
-	}), silentAt[v4.GiveUp]()), status: 1, says: "timed out after 5s"},
+	}), silentAt[v4.GiveUp]()), status: 1, says: "timed out after 10s"},
 	{name: "a finish answered by an attached", args: sendLarge, frames: instead(func(m *v4.Finish) []any { return []any{&v4.Attached{Number: m.Number}} }), status: 1, says: "Attached answers 1110"},
 	{name: "a verdict of another digest", args: sendLarge, frames: instead(func(m *v4.Finish) []any {
 		return []any{&v4.Received{Number: m.Number, Size: 3 * mib, Digest: digestOf("x")}}
@@ -328,7 +328,7 @@ var sendLies = []lie{
 		})},
 	{name: "a further connection's part answered by something else", args: []string{"send", "--streams", "larger"}, beside: larger, status: 1, says: "Ended answers 1107",
 		frames: instead(func(m *v4.Attach) []any { return []any{&v4.Ended{Number: m.Number}} })},
-	{name: "a barrier that is never reached", args: []string{"send", "--streams", "larger"}, beside: larger, status: 1, says: "timed out after 5s", frames: silentAt[v4.Barrier]()},
+	{name: "a barrier that is never reached", args: []string{"send", "--streams", "larger"}, beside: larger, status: 1, says: "timed out after 10s", frames: silentAt[v4.Barrier]()},
 }
 
 // larger is a file that is sent over several connections.

@@ -77,13 +77,13 @@ func partialOf(path, content string) string {
 }
 
 var getLies = []lie{
-	{name: "silence about a list", args: getAll, frames: silentAt[v4.List](), status: 1, says: "timed out after 5s"},
-	{name: "silence about a file", args: getA, frames: silentAt[v4.Fetch](), status: 1, says: "timed out after 5s"},
-	{name: "silence in the content", args: getA, status: 1, says: "timed out after 5s", frames: answering(func(s *told, m *v4.Fetch) bool {
+	{name: "silence about a list", args: getAll, frames: silentAt[v4.List](), status: 1, says: "timed out after 10s"},
+	{name: "silence about a file", args: getA, frames: silentAt[v4.Fetch](), status: 1, says: "timed out after 10s"},
+	{name: "silence in the content", args: getA, status: 1, says: "timed out after 10s", frames: answering(func(s *told, m *v4.Fetch) bool {
 		s.say(fileOf(m, "12345"), &v4.Data{Number: m.Number, Data: []byte("123")})
 		return s.silence()
 	}), has: map[string]string{"to/" + partialOf("a", "12345"): "123"}},
-	{name: "silence in a frame of content", args: getA, status: 1, says: "timed out after 5s", frames: answering(func(s *told, m *v4.Fetch) bool {
+	{name: "silence in a frame of content", args: getA, status: 1, says: "timed out after 10s", frames: answering(func(s *told, m *v4.Fetch) bool {
 		s.put(append(v4.Append(nil, fileOf(m, "12345")), slices.Concat(header(4, 2115, 12+5), numbered(int(m.Number)), u64(0), []byte("12"))...))
 		return s.silence()
 	})},
@@ -412,14 +412,14 @@ func TestLiesToSendersOfProtocol3(t *testing.T) {
 		status int
 		says   string
 	}{
-		"silence":                     {speaking(""), 1, "timed out after 5s"},
+		"silence":                     {speaking(""), 1, "timed out after 10s"},
 		"closed at once":              {func(net.Conn) {}, 1, "the connection"},
 		"a TLS alert":                 {speaking("\x15\x03\x01\x00\x02\x02\x28"), 1, "does not speak protocol 3"},
 		"HTTP":                        {speaking("HTTP/1.1 400 Bad Request\r\n\r\n"), 1, "does not speak protocol 3"},
 		"protocol 4":                  {speaking(string(header(4, 2100, 66))), 1, "does not speak protocol 3"},
 		"a code that is not":          {speaking(string(response(2199, 0))), 1, "no response"},
 		"a payload of 4 GiB":          {speaking(string(response(2100, 1<<32-1))), 1, "wrong size"},
-		"half a header, then silence": {speaking("\x03\x34\x08"), 1, "timed out after 5s"},
+		"half a header, then silence": {speaking("\x03\x34\x08"), 1, "timed out after 10s"},
 		"refused":                     {speaking(string(response(2101, 16, make([]byte, 16)))), 3, "in use"},
 		"an id of zeros":              {speaking(string(response(2100, 16, make([]byte, 16)))), 1, "id of zeros"},
 		"received at once":            {speaking(string(response(2104, 0))), 1, "unexpected code"},

@@ -345,7 +345,7 @@ func TestServerGoneInTheMiddleOfTheContent(t *testing.T) {
 // All of them wait at once. A busy machine must not take as long for what comes before.
 func TestSilentServerIsReportedWithTheStep(t *testing.T) {
 	t.Parallel()
-	const tooLong = 5 * time.Second
+	const tooLong = 10 * time.Second
 	var all sync.WaitGroup
 	for _, st := range steps {
 		all.Go(func() {
@@ -354,7 +354,7 @@ func TestSilentServerIsReportedWithTheStep(t *testing.T) {
 				settings := s.settings()
 				settings.Timeout = tooLong
 				err := firstContact(t.Context(), t, settings, tempFile(t, "a", []byte("abc")))
-				mustSay(t, err, s.addr, "timed out after 5s in the middle of "+st.name)
+				mustSay(t, err, s.addr, "timed out after 10s in the middle of "+st.name)
 				if !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("got %v, want os.ErrDeadlineExceeded in it", err)
 				}
@@ -374,7 +374,7 @@ func TestSilentServerIsReportedWithTheStep(t *testing.T) {
 			settings := s.settings()
 			settings.Timeout = tooLong
 			results, _ := runAll(t.Context(), t, settings, tempFile(t, "a", pattern(32<<20)))
-			mustSay(t, results[0].Err, "timed out after 5s in the middle of sending the content")
+			mustSay(t, results[0].Err, "timed out after 10s in the middle of sending the content")
 		})
 	})
 	all.Wait()

@@ -221,10 +221,10 @@ func TestBadPaddingIsAnsweredLikeABadChecksum(t *testing.T) {
 func TestSilenceAndDribblingEndWithinTheIdleTimeout(t *testing.T) {
 	t.Parallel()
 	// All of them wait at once. A busy machine must not take as long for what is honest.
-	s := start(t, t.TempDir(), withSettings(func(c *serve.Settings) { c.IdleTimeout = 5 * time.Second }))
+	s := start(t, t.TempDir(), withSettings(func(c *serve.Settings) { c.IdleTimeout = 10 * time.Second }))
 	// dribble sends a byte at a time, which goes on for longer than the server waits.
 	dribble := func(p *peer, message []byte) {
-		tick := time.NewTicker(50 * time.Millisecond)
+		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for _, b := range message {
 			<-tick.C
@@ -245,28 +245,28 @@ func TestSilenceAndDribblingEndWithinTheIdleTimeout(t *testing.T) {
 			p := dial(t, s)
 			p.wantNothing()
 			return p
-		}, "silent for 5s"},
+		}, "silent for 10s"},
 		"silent after the key": {func(t *testing.T) *peer {
 			p := hello(t, s, "silent")
 			p.wantClosed()
 			return p
-		}, "silent for 5s"},
+		}, "silent for 10s"},
 		"silent within the content": {func(t *testing.T) *peer {
 			p := hello(t, s, "stuck")
 			p.send(p.file("a", p.encrypted(strings.Repeat("x", 100_000)))[:50_000])
 			p.wantClosed()
 			return p
-		}, "5s"},
+		}, "10s"},
 		"dribbling header": {func(t *testing.T) *peer {
 			p := dial(t, s)
 			dribble(p, registration(strings.Repeat("x", 127)))
 			return p
-		}, "bytes in 5s"},
+		}, "bytes in 10s"},
 		"dribbling content": {func(t *testing.T) *peer {
 			p := hello(t, s, "dribbler")
 			dribble(p, p.file("a", p.encrypted(strings.Repeat("x", 100_000))))
 			return p
-		}, "bytes in 5s"},
+		}, "bytes in 10s"},
 	} {
 		all.Go(func() {
 			t.Run(name, func(t *testing.T) {
