@@ -36,7 +36,7 @@ import (
 	"fenc/wire/v4"
 )
 
-const patience = time.Minute // after which a test is stuck, not slow
+const patience = 3 * time.Minute // after which a test is stuck, not slow
 
 func TestMain(m *testing.M) {
 	for _, v := range os.Environ() {

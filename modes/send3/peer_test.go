@@ -20,7 +20,7 @@ import (
 	"fenc/wire/v3"
 )
 
-const patience = 30 * time.Second // after which a test is stuck, not slow
+const patience = 3 * time.Minute // after which a test is stuck, not slow
 
 // server is a server of scripts: the n-th connection is held by the n-th.
 type server struct {

@@ -28,7 +28,7 @@ import (
 	"fenc/wire/v3"
 )
 
-const patience = 60 * time.Second // after which a test is stuck, not slow
+const patience = 3 * time.Minute // after which a test is stuck, not slow
 
 // server is a server under test.
 type server struct {
@@ -58,7 +58,7 @@ func start(t testing.TB, dir string, options ...option) *server {
 	t.Helper()
 	s := &server{
 		dir: dir, log: servetest.NewLog(), ended: make(chan error, 1),
-		settings: serve.Settings{MaxSessions: 4096, IdleTimeout: time.Minute, ShutdownGrace: patience, Protocol3: true, Registration3: true},
+		settings: serve.Settings{MaxSessions: 4096, IdleTimeout: patience, ShutdownGrace: patience, Protocol3: true, Registration3: true},
 	}
 	for _, o := range options {
 		o(s)

@@ -33,7 +33,7 @@ import (
 	"fenc/wire/v4"
 )
 
-const patience = time.Minute // after which the test is stuck, not slow
+const patience = 3 * time.Minute // after which the test is stuck, not slow
 
 // startServer runs a server of fenc's and returns an invite to it, for "grace".
 func startServer(t *testing.T) string {

@@ -28,7 +28,7 @@ import (
 	"fenc/wire/v4"
 )
 
-const patience = 60 * time.Second // after which a test is stuck, not slow
+const patience = 3 * time.Minute // after which a test is stuck, not slow
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "fenc-watch-test-")

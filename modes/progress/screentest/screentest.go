@@ -19,7 +19,7 @@ import (
 	"github.com/hinshun/vt10x"
 )
 
-const patience = 30 * time.Second // after which a test is stuck, not slow
+const patience = 2 * time.Minute // after which a test is stuck, not slow
 
 // Screen is a terminal.
 type Screen struct {

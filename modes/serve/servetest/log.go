@@ -10,7 +10,7 @@ import (
 )
 
 // Patience is after how long a wait says that a test is stuck, not slow.
-const Patience = 60 * time.Second
+const Patience = 3 * time.Minute
 
 // Log keeps a server's lines, and wakes who waits for one.
 type Log struct {
