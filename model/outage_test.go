@@ -67,8 +67,10 @@ func TestFrozenServerHoldsNobodyUp(t *testing.T) {
 	holds, goOn := make(chan struct{}), make(chan struct{})
 	frozen := make(chan error)
 	a.engine.(*shared).patience = 0
+	var begun time.Time
 	go func() {
 		frozen <- a.write(of(grace.ID), func(tx *gorm.DB) error {
+			begun = time.Now() // before the database begins to wait for more
 			err := tx.Model(&Client{}).Where("id = ?", grace.ID).Update("quota", 1).Error
 			close(holds)
 			<-goOn
@@ -76,7 +78,6 @@ func TestFrozenServerHoldsNobodyUp(t *testing.T) {
 		})
 	}()
 	<-holds
-	begun := time.Now()
 	if _, err := keep(t, b, grace, "a", "a", ""); err != nil {
 		t.Errorf("the other server: %v", err)
 	}
