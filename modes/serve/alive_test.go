@@ -6,6 +6,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"fenc/config/need"
 )
 
 // quiet is a listener that hands on what it is told to.
@@ -23,11 +25,20 @@ func (q *quiet) Accept() (net.Conn, error) {
 func (q *quiet) Close() error   { close(q.errs); return nil }
 func (q *quiet) Addr() net.Addr { return &net.TCPAddr{Port: 7} }
 
+// listenAlone listens where nobody else does after it.
+func listenAlone() (net.Listener, error) {
+	address, err := need.Address()
+	if err != nil {
+		return nil, err
+	}
+	return net.Listen("tcp", address)
+}
+
 func TestListenersAcceptFromAll(t *testing.T) {
 	t.Parallel()
 	var all []net.Listener
 	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := listenAlone()
 		if err != nil {
 			t.Fatal(err)
 		}
