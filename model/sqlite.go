@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -39,6 +40,11 @@ func (c *Catalogue) openSQLite(path string, o Options) error {
 	}
 	wal, err := os.Stat(path + "-wal") // the last process to close the database removes it
 	unclean := err == nil && wal.Size() > 0
+	if unclean {
+		if err := refuseOtherLog(path); err != nil {
+			return err
+		}
+	}
 	db, err := gorm.Open(sqlite.Open(sqliteDSN(path, o.ReadOnly)), gormConfig(o))
 	if err != nil {
 		return explainDamage(err)
@@ -53,6 +59,25 @@ func (c *Catalogue) openSQLite(path string, o Options) error {
 	c.db, c.view, c.engine = db, m, l
 	go l.runWriter()
 	return nil
+}
+
+// refuseOtherLog refuses a copy, as Backup makes it, that was put in the place of a
+// database whose log is still there: SQLite would read the one's pages into the other.
+// Only a database that has never had a log says of itself that it has none.
+//
+// See https://sqlite.org/fileformat2.html, 1.3.3, and https://sqlite.org/howtocorrupt.html, 1.4.
+func refuseOtherLog(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	const magic, legacy = "SQLite format 3\x00", 1
+	var header [20]byte
+	if _, err := io.ReadFull(f, header[:]); err != nil || string(header[:16]) != magic || header[18] != legacy {
+		return nil // what is no database is for SQLite to say
+	}
+	return fmt.Errorf("it is a copy in the place of another database, whose -wal would be read into it: move %[1]s-wal and %[1]s-shm away, and try again", path)
 }
 
 func gormConfig(o Options) *gorm.Config {

@@ -27,9 +27,9 @@ time, beside the running server or without it. The copy is checked and on the
 disk when its path is printed.
 
 Copy the storage after it, and keep a copy of the server's key, once: without
-the key no client trusts the server again. To restore, stop the server, put the
-copy in the place of the database, and run fenc check --repair: it takes up what
-the storage has received since.
+the key no client trusts the server again. To restore, stop the server, move the
+database away with its -wal and -shm, put the copy in its place, and run
+fenc check --repair: it takes up what the storage has received since.
 
    fenc backup /var/backups/fenc`,
 		Flags: serverFlags(),
