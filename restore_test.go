@@ -47,3 +47,95 @@ func TestRestoredBackupIsNotMixedWithAnotherLog(t *testing.T) {
 	a.check(t, "--repair").want(t, 0, "grace/tree/later: content that the catalogue does not know; mended")
 	a.getsAll(t, serve(t, a.dir))
 }
+
+// Whoever had joined since the copy came back without a key and revoked, and whoever had
+// been revoked since came in again: the storage's list of clients was not asked.
+func TestRestoredBackupLearnsOfClients(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, 1)
+	_, stolen := a.join(t, "--name", "stolen")
+	_, other := a.join(t, "--name", "other")
+	copied := a.backup(t)
+	dir, settings := a.join(t, "--name", "ada")
+	file := write(t, filepath.Join(dir, "hers"), "hers")
+	fenc(t.Context(), nil, "send", "--config", settings, file).want(t, 0, "verified")
+	a.operator(t, "clients", "revoke", "stolen").want(t, 0)
+	a.operator(t, "clients", "rights", "other", "send").want(t, 0)
+	a.stop(t)
+	a.restore(t, copied)
+
+	// A start would write over the list.
+	fenc(t.Context(), nil, "serve", "--config", a.config).want(t, 2, "fenc check --repair takes up what the storage has")
+	fenc(t.Context(), nil, "doctor", "serve", "--config", a.config).want(t, 1, "fenc check --repair takes up what the storage has")
+	a.check(t).want(t, 1, "client ada: the storage lists it and the catalogue does not know it; fenc check --repair",
+		"client stolen: the storage lists it as revoked and the catalogue does not; fenc check --repair")
+	a.check(t, "--repair").want(t, 1, "client ada: the storage lists it and the catalogue does not know it; mended: taken up",
+		"client stolen: the storage lists it as revoked and the catalogue does not; mended: revoked",
+		"client other: the storage lists it with another key or other rights", "fenc clients rights", "1 difference is left",
+		"ada/hers: content that the catalogue does not know; mended")
+	d := serve(t, a.dir)
+	fenc(t.Context(), nil, "list", "--config", settings, "--server", d.addr).want(t, 0, "hers")
+	fenc(t.Context(), nil, "list", "--config", stolen, "--server", d.addr).want(t, 3, "revoked")
+	fenc(t.Context(), nil, "list", "--config", other, "--server", d.addr).want(t, 0)
+	d.stop(t)
+	a.check(t).want(t, 0) // the server's end has brought the list up to date
+}
+
+// A client that got another key a moment before the server was killed, when the list was
+// not brought up to date yet, is not kept out for what the list says.
+func TestStaleListOfClientsRevokesNobody(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, 1)
+	a.operator(t, "clients", "revoke", "grace").want(t, 0)
+	a.stop(t)
+	list := filepath.Join(a.dir, "files", ".fenc", "note-clients")
+	stale, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := serve(t, a.dir)
+	invite := d.operator(t, "clients", "rekey", "grace")
+	invite.want(t, 0)
+	home := t.TempDir()
+	fenc(t.Context(), nil, "join", "--dir", home, strings.TrimSpace(invite.out)).want(t, 0, "joined")
+	d.stop(t)
+	write(t, list, string(stale))
+	a.check(t, "--repair").want(t, 1, "client grace: the storage lists it with another key or other rights")
+	d = serve(t, a.dir)
+	fenc(t.Context(), nil, "list", "--config", filepath.Join(home, "transfer.toml"), "--server", d.addr).want(t, 0, "tree/0")
+}
+
+// A database that has lost what it had, as one without its -wal, was begun anew over the
+// storage: everybody registered again, and the list of clients was written over.
+func TestDatabaseThatLostItsContentIsNotBegunAnew(t *testing.T) {
+	t.Parallel()
+	for name, listed := range map[string]bool{"with a list of clients": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := newAudited(t, 2)
+			a.stop(t)
+			remove(t, filepath.Join(a.dir, "fenc.db"))
+			fenc(t.Context(), nil, "migrate", "--config", a.config).want(t, 0)
+			list := filepath.Join(a.dir, "files", ".fenc", "note-clients")
+			before, err := os.ReadFile(list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !listed {
+				remove(t, list)
+			}
+			for range 2 {
+				fenc(t.Context(), nil, "serve", "--config", a.config).want(t, 2, "or has lost what it had, fenc check --repair")
+			}
+			after, err := os.ReadFile(list)
+			if listed && (err != nil || string(after) != string(before)) || !listed && !os.IsNotExist(err) {
+				t.Errorf("the list of clients is %q, %v; want it as it was", after, err)
+			}
+			a.check(t, "--repair").want(t, 0, "grace/tree/large: content that the catalogue does not know; mended")
+			d := serve(t, a.dir)
+			if listed {
+				a.getsAll(t, d)
+			}
+		})
+	}
+}

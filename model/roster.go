@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -53,20 +54,22 @@ func (c *Catalogue) Roster() ([]byte, error) {
 	return append(text, '\n'), err
 }
 
+const remedyOfRoster = "restore .fenc/note-clients from a copy of the storage, or move it away: a server that has its database writes it anew"
+
 // parseRoster reads what Roster has written.
 func parseRoster(roster []byte) ([]Client, error) {
 	var lines []rosterLine
 	if err := json.Unmarshal(roster, &lines); err != nil {
-		return nil, fmt.Errorf("read the storage's list of clients: %w", err)
+		return nil, fmt.Errorf("read the storage's list of clients: %w: %s", err, remedyOfRoster)
 	}
 	clients := make([]Client, len(lines))
 	for i, l := range lines {
 		id, err := ParseID(l.ID)
 		if err != nil {
-			return nil, fmt.Errorf("read the storage's list of clients: %w", err)
+			return nil, fmt.Errorf("read the storage's list of clients: %w: %s", err, remedyOfRoster)
 		}
 		if l.Name == "" || len(l.Name) > MaxClientName || !plainFolder(l.Folder) {
-			return nil, fmt.Errorf("read the storage's list of clients: client %s has no proper name or folder", id)
+			return nil, fmt.Errorf("read the storage's list of clients: client %s has no proper name or folder: %s", id, remedyOfRoster)
 		}
 		clients[i] = Client{
 			ID: id, Name: l.Name, PublicKey: l.PublicKey, Protocol: l.Protocol, Rights: l.Rights & AllRights, Quota: l.Quota,
@@ -96,6 +99,63 @@ func (c *Catalogue) Enrol(roster []byte) error {
 			}
 		}
 		return nil
+	})
+}
+
+// Lag is what a roster has of a client and the catalogue has not: the catalogue was
+// restored from an older copy.
+type Lag struct {
+	Client  Client // as the roster has it
+	Unknown bool   // the catalogue has no such client
+	Revoked bool   // it was revoked, and is not by the catalogue
+	Other   bool   // the catalogue has another key or other rights of it
+}
+
+// Behind lists what the catalogue lacks of a roster.
+func (c *Catalogue) Behind(roster []byte) ([]Lag, error) {
+	clients, err := parseRoster(roster)
+	if err != nil {
+		return nil, err
+	}
+	var behind []Lag
+	for _, k := range clients {
+		has, known, err := c.Client(k.ID)
+		if err != nil {
+			return nil, err
+		}
+		lag := Lag{Client: k}
+		switch {
+		case !known:
+			// One that never sent a key may have given its name up: see abandonedAfter.
+			lag.Unknown = len(k.PublicKey) > 0 || !k.RevokedAt.IsZero()
+		case !has.RevokedAt.IsZero():
+		case !bytes.Equal(has.PublicKey, k.PublicKey) || has.Rights != k.Rights:
+			lag.Other = true // revoked or not: by InviteRekey it may have come back since
+		default:
+			lag.Revoked = !k.RevokedAt.IsZero()
+		}
+		if lag.Unknown || lag.Revoked || lag.Other {
+			behind = append(behind, lag)
+		}
+	}
+	return behind, nil
+}
+
+// Recall records a client of a roster that the catalogue does not know, with its key,
+// rights and revocation. It returns ErrNameTaken if another has its name or its folder.
+func (c *Catalogue) Recall(k Client) error {
+	return c.manage(func(tx *gorm.DB) error {
+		var known, taken int64
+		if err := tx.Model(&Client{}).Where("id = ?", k.ID).Count(&known).Error; err != nil || known > 0 {
+			return err
+		}
+		if err := tx.Model(&Client{}).Where("name = ? OR folder_key = ?", k.Name, k.FolderKey).Count(&taken).Error; err != nil {
+			return err
+		}
+		if taken > 0 {
+			return ErrNameTaken
+		}
+		return tx.Select("*").Create(&k).Error // rights of none are no default
 	})
 }
 

@@ -29,7 +29,8 @@ disk when its path is printed.
 Copy the storage after it, and keep a copy of the server's key, once: without
 the key no client trusts the server again. To restore, stop the server, move the
 database away with its -wal and -shm, put the copy in its place, and run
-fenc check --repair: it takes up what the storage has received since.
+fenc check --repair: it takes up what the storage has received since, and from
+the storage's list of clients who has joined and who was revoked.
 
    fenc backup /var/backups/fenc`,
 		Flags: serverFlags(),

@@ -34,7 +34,8 @@ not mended.
 content proves of itself: a file that the tree does not show is shown again;
 content that is lost is taken from the tree if it is whole there, and its file
 is not counted as verified otherwise, so that it can be sent again; content that
-the catalogue does not know is catalogued if it is what its label says. Nothing
+the catalogue does not know is catalogued if it is what its label says; clients
+and revocations that the storage lists and it does not know are taken up. Nothing
 that may be somebody's is removed.
 
 --rebuild makes a lost database anew from the storage, while no server runs. It
@@ -90,6 +91,11 @@ func (a audit) compare(c *cli.Context) error {
 			return errors.Join(err, store.Close())
 		}
 		a.options.Alone = !served
+	}
+	if folder, ok := store.(*storage.Folder); ok {
+		if a.options.Roster, err = folder.Note(archive.RosterNote); err != nil {
+			return errors.Join(fmt.Errorf("check: %w", err), store.Close())
+		}
 	}
 	err = beside(c, a.settings, model.Options{Beside: true, Fold: foldOf(store), KeepVersions: int64(a.settings.KeepVersions)}, func(catalogue *model.Catalogue) error {
 		return a.run(c.Context, catalogue, store)
@@ -187,7 +193,10 @@ func (a audit) run(ctx context.Context, catalogue *model.Catalogue, store check.
 	}
 	a.options.Report = func(f check.Finding) {
 		what := f.Path
-		if what == "" {
+		switch {
+		case what == "" && f.Object == "":
+			what = "client " + f.Client
+		case what == "":
 			what = f.Object
 		}
 		line := fmt.Sprintf("%s: %s", wire.Printable(what), f.Text)

@@ -45,11 +45,26 @@ func refuseForeign(settings config.Server, catalogue *model.Catalogue, store *st
 // foreign says that a storage is not the catalogue's, where that is so, and what to do.
 func foreign(settings config.Server, catalogue *model.Catalogue, store *storage.Folder) (is error, remedy string, err error) {
 	why, err := archive.Foreign(catalogue, store)
-	if err != nil || why == "" {
+	if err == nil && why == "" {
+		return behind(settings, catalogue, store)
+	}
+	if err != nil {
 		return nil, "", err
 	}
 	return fmt.Errorf("the storage %s %s, but the database %s counts on files in its storage", settings.Storage, why, model.DatabaseName(settings.Database)),
 		"mount its file system, or name its storage with --storage; if the files are lost for good, fenc check --repair has the database know, and the server starts", nil
+}
+
+// behind says that a storage has what its catalogue has lost, where that is so, and what
+// to do. The list of clients that fenc check --repair needs would be written over, and
+// who was revoked would come in again.
+func behind(settings config.Server, catalogue *model.Catalogue, store *storage.Folder) (is error, remedy string, err error) {
+	why, err := archive.Behind(catalogue, store)
+	if err != nil || why == "" {
+		return nil, "", err
+	}
+	return fmt.Errorf("the storage %s %s (%s)", settings.Storage, why, model.DatabaseName(settings.Database)),
+		"if the database was restored from an older copy, or has lost what it had, fenc check --repair takes up what the storage has, and the server starts; otherwise name the right one with --database or --storage", nil
 }
 
 // hasCatalogue reports whether there is a catalogue, or something else, where the

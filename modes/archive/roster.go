@@ -3,9 +3,11 @@ package archive
 import (
 	"bytes"
 	"errors"
+	"fmt"
 
 	"fenc/model"
 	"fenc/model/storage"
+	"fenc/wire"
 )
 
 // RosterNote is the note in the storage that lists the clients; see
@@ -99,4 +101,39 @@ func Foreign(c *model.Catalogue, s *storage.Folder) (why string, err error) {
 		return "", err
 	}
 	return "is empty", nil
+}
+
+// Behind says what a storage has that its catalogue must have had before, in words that
+// follow the storage's name; empty: nothing. Such a catalogue was restored from an older
+// copy, or is not the storage's.
+func Behind(c *model.Catalogue, s *storage.Folder) (why string, err error) {
+	roster, err := s.Note(RosterNote)
+	if err != nil {
+		return "", err
+	}
+	if listsClients(roster) {
+		behind, err := c.Behind(roster)
+		if err != nil {
+			return "", err
+		}
+		for _, lag := range behind {
+			name := wire.Printable(lag.Client.Name)
+			switch _, taken, err := c.ClientNamed(lag.Client.Name); {
+			case err != nil:
+				return "", err
+			case lag.Unknown && !taken: // nobody can come back for it otherwise
+				return fmt.Sprintf("lists the client %s, whom the database does not know", name), nil
+			case lag.Revoked:
+				return fmt.Sprintf("lists the client %s as revoked, and the database does not", name), nil
+			}
+		}
+	}
+	clients, err := c.Clients()
+	if err != nil || len(clients) > 0 {
+		return "", err
+	}
+	if content, err := hasContent(s); err != nil || !content {
+		return "", err
+	}
+	return "has what clients sent, and the database knows no client", nil
 }

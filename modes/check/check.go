@@ -18,7 +18,7 @@ import (
 // Finding is one difference.
 type Finding struct {
 	Client string // whose; empty where nobody knows
-	Path   string // below the storage
+	Path   string // below the storage; empty where it is about the client
 	Object string // the object's key, where it is about one
 	Text   string // what is wrong
 	Mended string // what was done about it; empty: nothing
@@ -27,9 +27,10 @@ type Finding struct {
 
 // Options says how to check.
 type Options struct {
-	Deep   bool // read all content and compare digests
-	Repair bool // mend what can be mended
-	Alone  bool // no server runs: nothing is in anybody's hand
+	Deep   bool   // read all content and compare digests
+	Repair bool   // mend what can be mended
+	Alone  bool   // no server runs: nothing is in anybody's hand
+	Roster []byte // the storage's list of clients; see model.Catalogue.Roster
 	// Report is called for each difference.
 	Report func(Finding)
 	// Progress is called with the bytes that were read since the last call.
@@ -59,7 +60,7 @@ type Store interface {
 func Run(ctx context.Context, c *model.Catalogue, s Store, o Options) (Summary, error) {
 	r := &run{ctx: ctx, catalogue: c, store: s, Options: o}
 	r.folder, _ = s.(*storage.Folder)
-	for _, step := range []func() error{r.files, r.objects, r.uploads, r.tree} {
+	for _, step := range []func() error{r.clients, r.files, r.objects, r.uploads, r.tree} {
 		if err := step(); err != nil {
 			return r.sum, err
 		}

@@ -235,6 +235,9 @@ func (r *run) adopt(finding Finding, label model.Label, id model.ID, pack *model
 		finding.Remedy = "restore the storage from a copy"
 	case errors.Is(err, model.ErrOlder):
 		finding.Mended = "removed: the catalogue has a newer version"
+		if file.Digest == label.Digest && file.Size == label.Size && !file.Digest.IsZero() {
+			finding.Mended = "removed: the catalogue has the same content elsewhere"
+		}
 		if pack == nil {
 			err = r.catalogue.DiscardStray(id)
 		} else {
