@@ -139,3 +139,59 @@ func TestDatabaseThatLostItsContentIsNotBegunAnew(t *testing.T) {
 		})
 	}
 }
+
+// What stood in a file's place was replaced, whosever it was, and a folder there ended the
+// whole check.
+func TestRepairRemovesNothingOfOthersFromTheTree(t *testing.T) {
+	t.Parallel()
+	a := newAudited(t, 6)
+	a.stop(t)
+	_, folder := a.places(t, "0")
+	_, file := a.places(t, "1")
+	_, sameSize := a.places(t, "2")
+	_, link := a.places(t, "3")
+	_, earlier := a.places(t, "4")
+	_, copied := a.places(t, "5")
+	remove(t, folder, file, sameSize, link, copied)
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, "somebody's")
+	write(t, sameSize, "abc")
+	if err := os.Symlink(filepath.Join(t.TempDir(), "elsewhere"), link); err != nil {
+		t.Skip(err)
+	}
+	large, _ := a.places(t, "large")
+	if _, err := os.Stat(large + ".label"); err != nil { // it has its label with it
+		remove(t, earlier)
+		if err := os.Link(large, earlier); err != nil { // another object's view
+			t.Skip(err)
+		}
+	}
+	write(t, copied, "xxxxxx") // as by a copy without hard links
+	const foreign = ": the tree does not show it: something else stands in its place; move that away, and run fenc check --repair"
+	r := a.check(t, "--repair")
+	r.want(t, 1, "grace/tree/0"+foreign, "grace/tree/1"+foreign, "grace/tree/2"+foreign, "grace/tree/3"+foreign,
+		"grace/tree/5: the tree does not show it; mended: shown again", "4 differences are left")
+	if text, err := os.ReadFile(file); err != nil || string(text) != "somebody's" {
+		t.Errorf("somebody's file: %q, %v", text, err)
+	}
+	if text, err := os.ReadFile(sameSize); err != nil || string(text) != "abc" {
+		t.Errorf("somebody's file of the same size: %q, %v", text, err)
+	}
+	same(t, copied, filepath.Join(a.source, "tree", "5"))
+	same(t, earlier, filepath.Join(a.source, "tree", "4"))
+	remove(t, folder, file, sameSize, link)
+	a.check(t, "--repair").want(t, 0, "4 mended")
+
+	// A file has the place of a folder.
+	tree := filepath.Dir(folder)
+	if err := os.RemoveAll(tree); err != nil {
+		t.Fatal(err)
+	}
+	write(t, tree, "somebody's")
+	a.check(t, "--repair").want(t, 1, "grace/tree/0"+foreign, "grace/tree/large"+foreign)
+	remove(t, tree)
+	a.check(t, "--repair").want(t, 0)
+	a.getsAll(t, serve(t, a.dir))
+}

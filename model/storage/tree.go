@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"strings"
+	"syscall"
 )
 
 // Show puts the object at path in the tree, in place of what stands there: the
@@ -13,7 +15,7 @@ import (
 // path meanwhile gets the old content or the new, whole.
 func (f *Folder) Show(key, path_ string) error {
 	if err := f.makeFolders(path.Dir(path_)); err != nil {
-		return fmt.Errorf("show %s: %w", path_, err)
+		return fmt.Errorf("show %s: %w", path_, f.explainPlace(path_, err))
 	}
 	shown, err := f.Shows(key, path_)
 	if err != nil || shown {
@@ -32,9 +34,18 @@ func (f *Folder) Show(key, path_ string) error {
 	}
 	if err != nil {
 		f.fs.Remove(link)
-		return fmt.Errorf("show %s: %w", path_, err)
+		return fmt.Errorf("show %s: %w", path_, f.explainPlace(path_, err))
 	}
 	return nil
+}
+
+// explainPlace adds to an error of showing a file what to do where something has its
+// place that gives way to no file.
+func (f *Folder) explainPlace(path_ string, err error) error {
+	if there, placeErr := f.Place(path_); placeErr != nil || there.Free || there.View || there.Regular {
+		return err
+	}
+	return fmt.Errorf("%w: something else stands in its place: move that away, and run fenc check --repair", err)
 }
 
 // Hide takes the object out of the tree at path, unless something else stands
@@ -75,7 +86,7 @@ func (f *Folder) makeFolders(dir string) error {
 // Shows reports whether the tree has the object at path.
 func (f *Folder) Shows(key, path_ string) (bool, error) {
 	there, err := f.fs.Lstat(path_)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return false, nil
 	}
 	if err != nil {
@@ -93,6 +104,49 @@ func (f *Folder) Shows(key, path_ string) (bool, error) {
 		return false, err
 	}
 	return f.fs.SameFile(there, object), nil
+}
+
+// Place is what the tree has at a path.
+type Place struct {
+	Free    bool   // nothing
+	View    bool   // a link to an object
+	Regular bool   // a file, which may be an object's or somebody's
+	Label   []byte // of that file; nil if it has none
+}
+
+// Place tells what the tree has at path, or in the place of a folder above it.
+func (f *Folder) Place(path_ string) (Place, error) {
+	for i := range len(path_) + 1 {
+		if i < len(path_) && path_[i] != '/' {
+			continue
+		}
+		info, err := f.fs.Lstat(path_[:i])
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return Place{Free: true}, nil
+		case err != nil:
+			return Place{}, err
+		case i < len(path_) && (info.IsDir() || info.Mode()&fs.ModeSymlink != 0):
+			continue
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := f.fs.Readlink(path_)
+			return Place{View: strings.Contains(target, objectsDir+"/") && IsKey(path.Base(target))}, err
+		case i < len(path_) || !info.Mode().IsRegular():
+			return Place{}, nil
+		}
+	}
+	file, err := f.fs.OpenFile(path_, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Place{Free: true}, nil
+	}
+	if err != nil {
+		return Place{}, err
+	}
+	label, err := file.Label()
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	return Place{Regular: true, Label: label}, errors.Join(err, file.Close())
 }
 
 // Has reports whether there is an object of this size under key.

@@ -278,7 +278,7 @@ func (r *run) restore(f model.File, finding Finding) error {
 	}
 	r.report(finding)
 	if r.Repair && f.Pack == nil && r.folder != nil {
-		return r.folder.Show(f.Object.String(), f.FilePath)
+		return r.view(f, Finding{Client: finding.Client, Path: finding.Path, Object: finding.Object})
 	}
 	return nil
 }
@@ -297,7 +297,15 @@ func (r *run) view(f model.File, finding Finding) error {
 	}
 	finding.Text = "the tree does not show it"
 	finding.Remedy = "fenc check --repair"
-	if r.Repair {
+	foreign, err := r.foreign(f)
+	if err != nil {
+		return err
+	}
+	switch {
+	case foreign:
+		finding.Text += ": something else stands in its place"
+		finding.Remedy = "move that away, and run fenc check --repair"
+	case r.Repair:
 		if err := r.show(f); err != nil {
 			return err
 		}
@@ -305,6 +313,37 @@ func (r *run) view(f model.File, finding Finding) error {
 	}
 	r.report(finding)
 	return nil
+}
+
+// foreign reports whether what the tree has in the file's place may be somebody's: it is
+// neither the file's content nor what its own label says. Content is read only to be
+// replaced.
+func (r *run) foreign(f model.File) (bool, error) {
+	there, err := r.folder.Place(f.FilePath)
+	if err != nil || there.Free || there.View || !there.Regular {
+		return err == nil && !there.Free && !there.View, err
+	}
+	claims := []claim{claimOf(f)}
+	if label, err := model.ParseLabel(there.Label); err == nil {
+		claims = append(claims, claimOfLabel(label))
+	}
+	for _, c := range claims {
+		content, err := r.folder.OpenShown(f.FilePath, c.size)
+		if errors.Is(err, storage.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		ok := !r.Repair
+		if !ok {
+			ok, err = r.proves(content, 0, c)
+		}
+		if err := errors.Join(err, content.Close()); err != nil || ok {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // show puts a file into the tree; if it is replaced meanwhile, what replaced it.
