@@ -67,7 +67,6 @@ func testLostAnswers(t *testing.T, at cutAt) {
 	line, l := postgrestest.NewLine(t), new(breaker)
 	line.OnCommit(l.breaks)
 	c := open(t, line.Address, Options{Destinations: []string{"webhook"}})
-	c.engine.(*shared).patience = time.Minute // what is tried again is to succeed, however late
 	var grace Client
 	cuts := 0
 	// write does something whose first commit breaks.
