@@ -121,10 +121,10 @@ var channelLies = []lie{
 	{name: "zeros", args: sendA, lower: speaking(strings.Repeat("\x00", 1<<20)), status: 1, says: "agreeing on keys"},
 	{name: "an alert", args: sendA, lower: speaking("\x15\x03\x03\x00\x02\x02\x28"), status: 1, says: "handshake failure"},
 	{name: "an alert that is none", args: sendA, lower: speaking("\x15\x03\x03\x00\x02\x02\xff"), status: 1, says: "agreeing on keys"},
-	{name: "half a hello, then silence", args: sendA, lower: speaking("\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03"), status: 1, says: "timed out"},
+	{name: "half a hello, then silence", args: sendA, lower: speaking("\x16\x03\x03\x00\x7a\x02\x00\x00\x76\x03\x03"), status: 1, says: "agreeing on keys: timed out after 11s"},
 	{name: "a hello of 16 MiB announced", args: sendA, lower: speaking("\x16\x03\x03\x40\x00\x02\xff\xff\xff" + strings.Repeat("x", 0x4000)), status: 1, says: "agreeing on keys"},
-	{name: "silence from the start", args: sendA, lower: speaking(""), status: 1, says: "timed out"},
-	{name: "silence from the start, asked for a list", args: []string{"list"}, lower: speaking(""), status: 1, says: "timed out"},
+	{name: "silence from the start", args: sendA, lower: speaking(""), status: 1, says: "agreeing on keys: timed out after 11s"},
+	{name: "silence from the start, asked for a list", args: []string{"list"}, lower: speaking(""), status: 1, says: "agreeing on keys: timed out after 11s"},
 	{name: "closed at once", args: sendA, lower: func(net.Conn) {}, status: 1, says: "agreeing on keys"},
 	{name: "reset at the first byte", args: sendA, lower: func(c net.Conn) {
 		c.Read(make([]byte, 1))

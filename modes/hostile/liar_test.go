@@ -267,7 +267,7 @@ func (l *lie) listen(t testing.TB) *liar {
 
 // impatient is in the settings of a client that is met with silence. A busy machine must
 // not take as long for what comes before.
-const impatient = "timeout = \"10s\"\nconnect_timeout = \"10s\"\n"
+const impatient = "timeout = \"10s\"\nconnect_timeout = \"11s\"\n"
 
 // settings writes the client's files for a server into a new directory, and returns
 // it.

@@ -183,6 +183,7 @@ func admit(ctx context.Context, raw *wire.Conn, limited net.Conn, settings Setti
 		if errors.As(err, &key) {
 			return nil, key
 		}
+		settings.Timeout = settings.ConnectTimeout // which is the limit that it met, if any
 		return nil, settings.Lost("agreeing on keys", err)
 	}
 	hello := v4.Hello{
