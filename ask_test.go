@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 )
 
 // get asks a server under test, and returns the status and what it says.
@@ -19,4 +20,15 @@ func get(t testing.TB, url string) (status int, text string) {
 		t.Fatal(err)
 	}
 	return answer.StatusCode, string(body)
+}
+
+// eventually calls done until it reports true, which it does within a moment: it
+// asks a server.
+func eventually(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for late := time.Now().Add(patience); !done(); {
+		if time.Now().After(late) {
+			t.Fatalf("not within %s: %s", patience, what)
+		}
+	}
 }

@@ -87,14 +87,3 @@ func (b *busy) answer(want v3.Code, msg any) {
 	b.must(err)
 	b.must(v3.ReadResponse(b, h, msg, want))
 }
-
-// eventually calls done until it reports true, which it does within a moment: it
-// asks another process.
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for late := time.Now().Add(patience); !done(); {
-		if time.Now().After(late) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}

@@ -125,7 +125,7 @@ func TestCheckBesideARunningServer(t *testing.T) {
 		a.check(t).want(t, 1, "its content is missing; it is not counted as verified")
 		fenc(t.Context(), nil, "files", "--config", a.config, "--unverified").want(t, 0, "tree/1")
 		// The server must learn of it, or it would call the file unchanged.
-		a.until(t, func() bool { a.send(t); return a.file(t, "1").Verified })
+		eventually(t, "the server notices", func() bool { a.send(t); return a.file(t, "1").Verified })
 		a.check(t, "--deep").want(t, 0)
 		same(t, view, filepath.Join(a.source, "tree", "1"))
 	})
@@ -157,7 +157,7 @@ func TestCheckBesideARunningServer(t *testing.T) {
 		}
 		a.check(t).want(t, 1, "grace/tree/3: its content has 1 bytes, want 4")
 		a.check(t, "--repair").want(t, 0)
-		a.until(t, func() bool { a.send(t); return a.file(t, "3").Verified })
+		eventually(t, "the server notices", func() bool { a.send(t); return a.file(t, "3").Verified })
 		a.check(t, "--deep").want(t, 0)
 	})
 	t.Run("strangers", func(t *testing.T) {
@@ -169,18 +169,6 @@ func TestCheckBesideARunningServer(t *testing.T) {
 		remove(t, foreign, object, odd)
 		a.check(t).want(t, 0)
 	})
-}
-
-// until asks again and again: a server notices an operator's changes within half
-// a second.
-func (a *audited) until(t *testing.T, ok func() bool) {
-	t.Helper()
-	for range 200 {
-		if ok() {
-			return
-		}
-	}
-	t.Error("the server does not notice")
 }
 
 func TestRestoredBackupTakesUpWhatCameSince(t *testing.T) {
