@@ -44,10 +44,14 @@ func TestMetricsAndHealth(t *testing.T) {
 	client("get", "--server", addr, "--dir", "back", "b.txt").want(t, 0)
 	client("send", "--server", addr, "--protocol", "3", "--name", "zaphod", "--me", "other.toml", "a.txt").want(t, 3)
 
-	status, metrics := get(t, monitor+"/metrics")
-	if status != 200 {
-		t.Fatalf("/metrics: %d %s", status, metrics)
-	}
+	var metrics string
+	eventually(t, "the sessions are over", func() (over bool) { // of which clients do not await the end
+		var status int
+		if status, metrics = get(t, monitor+"/metrics"); status != 200 {
+			t.Fatalf("/metrics: %d %s", status, metrics)
+		}
+		return strings.Contains(metrics, "\nfenc_open_sessions 0\n")
+	})
 	for series, want := range map[string]string{
 		`fenc_uploads_total{protocol="4",result="verified"}`:            "2",
 		`fenc_uploads_total{protocol="4",result="unchanged"}`:           "1",
