@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -212,22 +211,6 @@ func TestSecondInterruptAborts(t *testing.T) {
 	w.run(80, 24, "send", "big")
 	w.screen.Await(`^big .*[56]0%`, w.ended)
 	w.screen.Stall()
-	var wrote atomic.Int64
-	filling := make(chan struct{})
-	go func() {
-		defer close(filling)
-		for range 1 << 10 { // a terminal that is not read has room for far less
-			w.screen.TTY.Write([]byte(strings.Repeat("x", 79) + "\n"))
-			wrote.Add(1)
-		}
-	}()
-	defer func() {
-		w.screen.Resume()
-		<-filling
-	}()
-	for before := int64(-1); wrote.Load() != before; time.Sleep(500 * time.Millisecond) { // until nothing more finds room
-		before = wrote.Load()
-	}
 	late := time.After(patience)
 	for again := time.NewTicker(100 * time.Millisecond); ; {
 		w.fenc.Process.Signal(syscall.SIGINT)

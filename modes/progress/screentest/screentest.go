@@ -32,7 +32,6 @@ type Screen struct {
 	raw      strings.Builder
 	changed  chan struct{}
 	percents map[string][]int // by the first word of their row
-	stall    chan struct{}    // nil: what is written is read
 	marks    int              // that Settle wrote
 	seen     int              // of them
 	ended    chan struct{}    // closed when nothing more can be read
@@ -76,22 +75,17 @@ func (s *Screen) Resize(columns, rows int) {
 	s.setSize(columns, rows)
 }
 
-// Stall has the terminal read nothing more, as Ctrl-S does, until Resume.
+// Stall has the terminal take nothing more, as Ctrl-S does, until Resume: whoever writes
+// to it waits.
 func (s *Screen) Stall() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stall = make(chan struct{})
-}
-
-// Resume ends Stall.
-func (s *Screen) Resume() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stall != nil {
-		close(s.stall)
-		s.stall = nil
+	s.t.Helper()
+	if err := flow(s.PTY, s.TTY, false); err != nil {
+		s.t.Fatalf("stall the terminal: %v", err)
 	}
 }
+
+// Resume ends Stall. A terminal that was hung up needs none.
+func (s *Screen) Resume() { flow(s.PTY, s.TTY, true) }
 
 // mark is what Settle writes, and looks for in what is read. It shows nothing.
 const mark = 0
@@ -103,12 +97,6 @@ func (s *Screen) read() {
 		n, err := s.PTY.Read(p)
 		if err != nil {
 			return
-		}
-		s.mu.Lock()
-		stall := s.stall
-		s.mu.Unlock()
-		if stall != nil {
-			<-stall
 		}
 		s.mu.Lock()
 		s.seen += bytes.Count(p[:n], []byte{mark})
