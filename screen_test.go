@@ -257,7 +257,8 @@ func TestScreenWithAnErrorInTheMiddle(t *testing.T) {
 	}
 	defer l.Close()
 	w.holdUp(6)
-	w.run(80, 24, "send", "folder", "gone", "big", "first")
+	// first is offered while big is sent: not so fast that the way is held up before.
+	w.run(80, 24, "send", "--bwlimit", "2M", "folder", "gone", "first", "big")
 	w.screen.Await(`^gone  not verified: no such file or directory$`, w.ended)
 	w.screen.Await(`^fenc: folder/socket skipped: is a socket`, w.ended)
 	w.screen.Await(`^big .*[56]0%`, w.ended)
