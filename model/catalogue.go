@@ -30,6 +30,8 @@ var (
 	ErrPathTaken = errors.New("path in use by another file")
 	// ErrClosed: the catalogue has been closed.
 	ErrClosed = errors.New("catalogue closed")
+	// ErrInUse: another server has the SQLite file.
+	ErrInUse = errors.New("another fenc serve has it open: end that one, or give each its own; only in PostgreSQL do several share a catalogue")
 	// ErrNoCatalogue: the database has no tables of fenc.
 	ErrNoCatalogue = errors.New("no catalogue of fenc is there")
 )
@@ -68,6 +70,9 @@ type Options struct {
 	// Beside opens a catalogue that is there, perhaps beside the server that writes
 	// it, for an operator's changes: see Invite and Revoke. Files are not read.
 	Beside bool
+	// Sole opens a SQLite file for this server alone: it holds in memory what others
+	// would change. Where another has it, the error wraps ErrInUse.
+	Sole bool
 	// KeepVersions is how many earlier versions of a file are kept, of clients
 	// that have no number of their own.
 	KeepVersions int64

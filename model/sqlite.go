@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/glebarez/sqlite"
+	"github.com/gofrs/flock"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 )
@@ -19,7 +20,8 @@ import (
 type local struct {
 	c       *Catalogue
 	mirror  *mirror
-	unclean bool // the last process did not close the database
+	unclean bool         // the last process did not close the database
+	lock    *flock.Flock // nil unless the file is this server's alone
 
 	jobs       chan job
 	closed     chan struct{}
@@ -27,7 +29,7 @@ type local struct {
 }
 
 // openSQLite opens the SQLite database at path, makes it where there is none.
-func (c *Catalogue) openSQLite(path string, o Options) error {
+func (c *Catalogue) openSQLite(path string, o Options) (err error) {
 	if strings.Contains(path, "://") || strings.HasPrefix(path, "file:") || path == ":memory:" {
 		return errors.New("want the path of a SQLite file, such as fenc.db, or postgres://USER@HOST/NAME")
 	}
@@ -37,6 +39,17 @@ func (c *Catalogue) openSQLite(path string, o Options) error {
 		}
 	} else if err := createPrivate(path); err != nil {
 		return err
+	}
+	var lock *flock.Flock
+	if o.Sole {
+		if lock, err = lockDatabase(path); err != nil {
+			return err
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, lock.Close())
+			}
+		}()
 	}
 	wal, err := os.Stat(path + "-wal") // the last process to close the database removes it
 	unclean := err == nil && wal.Size() > 0
@@ -55,10 +68,26 @@ func (c *Catalogue) openSQLite(path string, o Options) error {
 	}
 	pool.SetMaxOpenConns(1) // SQLite has one writer
 	m := &mirror{db: db}
-	l := &local{c: c, mirror: m, unclean: unclean, jobs: make(chan job), closed: make(chan struct{}), writerDone: make(chan struct{})}
+	l := &local{c: c, mirror: m, unclean: unclean, lock: lock, jobs: make(chan job), closed: make(chan struct{}), writerDone: make(chan struct{})}
 	c.db, c.view, c.engine = db, m, l
 	go l.runWriter()
 	return nil
+}
+
+// lockDatabase locks the file for this process, under whatever name it was given.
+func lockDatabase(path string) (*flock.Flock, error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	lock := flock.New(path+".lock", flock.SetPermissions(0o600))
+	held, err := lock.TryLock()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("lock it: %w", err)
+	case !held:
+		return nil, errors.Join(ErrInUse, lock.Close())
+	}
+	return lock, nil
 }
 
 // refuseOtherLog refuses a copy, as Backup makes it, that was put in the place of a
@@ -195,4 +224,7 @@ func (l *local) delivers(string) (bool, error) { return true, nil }
 func (l *local) close() {
 	close(l.closed)
 	<-l.writerDone
+	if l.lock != nil {
+		l.lock.Close()
+	}
 }

@@ -385,7 +385,7 @@ type openStorage func(dir string) (*storage.Folder, error)
 // openArchive opens storage and catalogue.
 func openArchive(ctx context.Context, settings config.Server, open openStorage, out outside, log *slog.Logger) (*archive.Archive, error) {
 	var store storage.Store
-	var options model.Options
+	options := model.Options{Sole: true}
 	noted := new(tokens)
 	if settings.InBuckets() {
 		buckets, err := openBuckets(ctx, settings, noted, log)
