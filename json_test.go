@@ -132,7 +132,7 @@ func TestJSONLinesAreAsDocumented(t *testing.T) {
 	}
 
 	write(t, path("big"), string(bytes.Repeat([]byte("0123456789abcdef"), 5<<16)))
-	r = send("--explain", "--bwlimit", "2M", path("big"), path("a"), path("b"))
+	r = send("--explain", "--bwlimit", "512K", path("big"), path("a"), path("b")) // 10 s, of which it must be more than half
 	if got, want := results(t, r.out), "a unchanged, b verified, big verified"; got != want {
 		t.Errorf("files: got %q, want %q", got, want)
 	}
@@ -224,7 +224,7 @@ func TestInterruptedFilesSaySo(t *testing.T) {
 	out, ended := newOutput(), make(chan struct{})
 	go func() {
 		defer close(ended)
-		run(ctx, []string{"fenc", "get", "--config", settings, "--json", "--bwlimit", "1M", "--dir", filepath.Join(dir, "back"), "big"}, modes.Streams{Out: out, Err: io.Discard})
+		run(ctx, []string{"fenc", "get", "--config", settings, "--json", "--bwlimit", "64K", "--dir", filepath.Join(dir, "back"), "big"}, modes.Streams{Out: out, Err: io.Discard})
 	}()
 	out.await(t, `"current_files":\[\{"name":"big"`, ended)
 	interrupt()
