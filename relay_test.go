@@ -89,7 +89,7 @@ func (r *relay) carry(client net.Conn) {
 	r.mu.Unlock()
 	var both sync.WaitGroup
 	both.Go(func() {
-		io.Copy(io.MultiWriter(server, r), client)
+		io.Copy(&sending{server, r}, client)
 		server.(*net.TCPConn).CloseWrite()
 	})
 	both.Go(func() {
@@ -100,9 +100,20 @@ func (r *relay) carry(client net.Conn) {
 	both.Wait()
 }
 
-// Write counts what a client has sent.
-func (r *relay) Write(p []byte) (int, error) {
+// sending counts what a client sends.
+type sending struct {
+	net.Conn
+	relay *relay
+}
+
+// Write counts before it passes on, or whom the server answers might end, and look, first.
+func (s *sending) Write(p []byte) (int, error) {
+	r := s.relay
 	sent := r.sent.Add(int64(len(p)))
+	n, err := s.Conn.Write(p)
+	if err != nil {
+		return n, err
+	}
 	r.mu.Lock()
 	var event func()
 	if sent >= r.at {
@@ -112,7 +123,7 @@ func (r *relay) Write(p []byte) (int, error) {
 	if event != nil {
 		event() // which may hold up what clients send, and not what servers answer
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // counted counts what a server sends.
