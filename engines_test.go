@@ -70,6 +70,7 @@ func (e *engines) serve() {
 
 func (e *engines) kill() {
 	e.t.Helper()
+	e.way.away()
 	e.server.signal(e.t, syscall.SIGKILL)
 	e.server.await(e.t)
 }

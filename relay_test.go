@@ -14,9 +14,10 @@ import (
 // next, and that counts what clients send.
 type relay struct {
 	net.Listener
-	server atomic.Pointer[string]
-	sent   atomic.Int64
-	back   atomic.Int64 // what servers send
+	server  atomic.Pointer[string]
+	nowhere string
+	sent    atomic.Int64
+	back    atomic.Int64 // what servers send
 
 	mu    sync.Mutex
 	cutAt int64  // back at which a connection is cut, once; 0: never
@@ -35,10 +36,9 @@ func newRelay(t testing.TB) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{Listener: l}
+	r := &relay{Listener: l, nowhere: need.DeadAddress(t)}
 	r.left = sync.NewCond(&r.mu)
-	nowhere := need.DeadAddress(t)
-	r.server.Store(&nowhere)
+	r.away()
 	r.ends.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -152,6 +152,10 @@ func (r *relay) cutBack(bytes int64) {
 	defer r.mu.Unlock()
 	r.cutAt = r.back.Load() + bytes
 }
+
+// away has new connections lead nowhere until server is stored: for a server that is about
+// to end, whose port anybody may be given then.
+func (r *relay) away() { r.server.Store(&r.nowhere) }
 
 // cut cuts all connections now.
 func (r *relay) cut() {

@@ -67,6 +67,7 @@ func TestKilledUploadsResume(t *testing.T) {
 					client.await(t)
 					client = nil
 				} else {
+					way.away()
 					server.signal(t, syscall.SIGKILL)
 					server.await(t)
 					server = startServer()

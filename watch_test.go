@@ -198,6 +198,7 @@ func TestWatchOutlastsAnOutage(t *testing.T) {
 	w := watch(t, settings, nil, "--server", way.Addr().String(), "--settle", "0s", outbox)
 	w.awaitVerified(t, "outbox/one", 1)
 
+	way.away()
 	d.stop(t)
 	write(t, filepath.Join(outbox, "two"), "22")
 	w.log.await(t, `level=WARN msg="nothing is sent for now; it is tried again until it works" error="[^"]+"`, w.ended)
@@ -346,6 +347,7 @@ func TestWatchOnce(t *testing.T) {
 		}
 	}
 
+	way.away()
 	d.stop(t)
 	write(t, filepath.Join(outbox, "while it was down"), "333")
 	r = once("--retry-for", "0s")
