@@ -229,7 +229,7 @@ func TestLockedDatabaseIsWaitedFor(t *testing.T) {
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	if _, err := db.Exec("BEGIN IMMEDIATE"); err != nil {
+	if _, err := db.Exec("PRAGMA busy_timeout = 60000; BEGIN IMMEDIATE"); err != nil { // the server may be writing
 		t.Fatal(err)
 	}
 	waiting := f.waits(t)
