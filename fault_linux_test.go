@@ -90,9 +90,13 @@ func TestStorageTurnsReadOnly(t *testing.T) {
 	server := start(t, dir, []string{"FENC_REGISTRATION=open"}, "serve", "--listen", "127.0.0.1:0")
 	f := newFaulted(t, dir, server.address(t))
 	remount := func(flags uintptr) {
-		if err := unix.Mount("", disk, "", unix.MS_REMOUNT|flags, "mode=0700"); err != nil {
-			t.Fatal(err)
-		}
+		eventually(t, "the server has no file open for writing", func() bool {
+			err := unix.Mount("", disk, "", unix.MS_REMOUNT|flags, "mode=0700")
+			if err != nil && err != unix.EBUSY {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
 	}
 	remount(unix.MS_RDONLY)
 	if said := f.refused(t, 400<<10); !strings.Contains(said, "the server's storage has failed") {
