@@ -244,11 +244,11 @@ echo "done $FENC_EVENT_ID $FENC_NAME" >> got`, `hook_command = ["/bin/sh", "DIR/
 // hook runs.
 func TestEventsComeInOrderOfAFile(t *testing.T) {
 	t.Parallel()
-	h := newHooked(t, `[ "$FENC_NAME" = a.txt ] && [ "$FENC_VERSION" = 1 ] && [ "$FENC_ATTEMPT" = 1 ] && touch failed && exit 3
+	h := newHooked(t, `[ "$FENC_NAME" = a.txt ] && [ "$FENC_VERSION" = 1 ] && [ "$FENC_ATTEMPT" = 1 ] && echo "$FENC_NAME" > failed && exit 3
 [ "$FENC_NAME" = a.txt ] || [ "$(wc -c < "$FENC_PATH")" = "$FENC_SIZE" ] || echo "not there: $FENC_PATH" >> got
 echo "$FENC_NAME $FENC_VERSION" >> got`, `hook_command = ["/bin/sh", "DIR/hook.sh"]`, "hook_parallel = 8")
 	h.put("a.txt", "1")
-	h.await("failed", "")
+	h.await("failed", "a.txt\n")
 	for i := 2; i <= 4; i++ {
 		h.put("a.txt", strings.Repeat("x", i))
 	}
@@ -288,8 +288,9 @@ echo "$FENC_NAME $FENC_ATTEMPT" >> got`, `hook_command = ["/bin/sh", "DIR/hook.s
 		}
 	}
 	h.operator("events").want(t, 0, "file.verified  command  dead", "hook_command: exit status 7")
-	if said := h.server.log.String(); !strings.Contains(said, "event is dead") || !strings.Contains(said, `\x1b[31mred`) || strings.Contains(said, "\x1b") {
-		t.Errorf("the log: got\n%s\nwant the event's death, and the hook's output quoted", said)
+	h.server.log.await(t, `event is dead.*\\x1b\[31mred`, h.server.ended)
+	if said := h.server.log.String(); strings.Contains(said, "\x1b") {
+		t.Errorf("the log: got\n%s\nwant the hook's output quoted", said)
 	}
 	h.operator("events", "retry", "00ff").want(t, 1, `no event is called "00ff"`)
 	h.operator("events", "retry", "xy").want(t, 1, `no event is called "xy"`)

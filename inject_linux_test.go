@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -243,13 +244,10 @@ func (c *injectionCase) wantSaid(heard string) {
 	if c.failed == 0 {
 		return
 	}
-	log := c.server.log.String()
-	for _, words := range said[c.errno] {
-		if strings.Contains(log, words) {
-			return
-		}
-	}
-	c.Errorf("%d transfers failed, and the log says none of %q", c.failed, said[c.errno])
+	eventually(c, fmt.Sprintf("%d transfers failed, and the log says one of %q", c.failed, said[c.errno]), func() bool {
+		log := c.server.log.String() // of which the end may be on its way here
+		return slices.ContainsFunc(said[c.errno], func(words string) bool { return strings.Contains(log, words) })
+	})
 }
 
 // wantServiceAgain has the clients send until everything is verified. A server whose
