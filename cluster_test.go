@@ -274,7 +274,7 @@ func TestRevokedAtEveryReplica(t *testing.T) {
 	if err := os.WriteFile(big, s.bytes(16<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sending := start(t, s.home, nil, "send", "--config", s.settings, "--bwlimit", "500K", big)
+	sending := start(t, s.home, nil, "send", "--config", s.settings, "--bwlimit", "100K", big)
 	for _, r := range c.replicas {
 		r.log.await(t, `msg="session begun" .*client=grace`, r.ended)
 	}
