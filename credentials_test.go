@@ -3,12 +3,15 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"fenc/config/need"
 )
 
 // credential puts a secret where systemd would, with the mode that it shows there.
@@ -28,7 +31,14 @@ func credential(t *testing.T, name, text string) (env []string) {
 // Secrets come from files and credentials.
 func TestSecretsFromCredentials(t *testing.T) {
 	t.Parallel()
-	d := serveInvited(t, t.TempDir())
+	address, err := need.Address() // for the next server as well
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "server.toml"), fmt.Sprintf(
+		"listen = %q\nstorage = \"files\"\ndatabase = \"fenc.db\"\nlog_format = \"json\"\nregistration = \"invite\"\nprotocols = [4]\n", address))
+	d := serve(t, dir)
 	key := d.log.await(t, `"server_key":"(SHA256:[^"]+)"`, d.ended)[1]
 	invite := d.invite(t, "--name", "grace")
 	d.stop(t)
@@ -37,7 +47,7 @@ func TestSecretsFromCredentials(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	server := start(t, d.dir, credential(t, "server.key", text), "serve", "--config", "server.toml", "--listen", d.addr)
+	server := start(t, d.dir, credential(t, "server.key", text), "serve", "--config", "server.toml")
 	server.log.await(t, regexp.QuoteMeta(key), server.ended)
 	if _, err := os.Stat(path); err == nil {
 		t.Error("server.key is there again, want the credential used")
