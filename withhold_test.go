@@ -53,3 +53,28 @@ func TestIdentityThatIsMadeStaysHere(t *testing.T) {
 		t.Errorf("the server has\n%s\nwant no me.toml", list.out)
 	}
 }
+
+// The settings went with the folder that they are in: the next send knew no server.
+func TestSettingsInUseAreNotRemoved(t *testing.T) {
+	t.Parallel()
+	d := serveInvited(t, t.TempDir())
+	dir, settings := d.join(t, "--name", "grace")
+	const skipped = "transfer.toml skipped: is the settings in use, which stay here"
+	write(t, filepath.Join(dir, "a.txt"), "a")
+	fenc(t.Context(), nil, "send", "--config", settings, "--remove-source-files", "--dry-run", dir).want(t, 0, skipped)
+	fenc(t.Context(), nil, "send", "--config", settings, "--remove-source-files", dir).want(t, 0, "/a.txt  1 bytes", skipped)
+	write(t, filepath.Join(dir, "b.txt"), "b")
+	fenc(t.Context(), nil, "watch", "--once", "--settle", "2s", "--config", settings, "--queue", filepath.Join(t.TempDir(), "queue"), "--after", "remove", dir).
+		want(t, 0, "b.txt", "msg=skipped file="+settings)
+	for _, name := range []string{"a.txt", "b.txt"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s is still here", name)
+		}
+	}
+	list := fenc(t.Context(), nil, "list", "--config", settings)
+	list.want(t, 0, "a.txt", "b.txt")
+	if strings.Contains(list.out, "transfer.toml") {
+		t.Errorf("the server has\n%s\nwant no settings", list.out)
+	}
+	fenc(t.Context(), nil, "send", "--config", settings, dir).want(t, 0, "transfer.toml")
+}

@@ -44,9 +44,13 @@ type feed struct {
 // and begins to walk.
 func newFeed(ctx context.Context, k *contact, o sendOptions, v *show) (*feed, error) {
 	s, settings := k.streams, k.settings
+	var needed string
+	if o.remove {
+		needed = k.source.Path
+	}
 	walker, err := walk.New(walk.Options{
 		Exclude: settings.Exclude, ExcludeFrom: settings.ExcludeFrom, FollowLinks: settings.FollowLinks,
-		MinSize: int64(settings.MinSize), MaxSize: int64(settings.MaxSize), Withhold: withheld(k.mePath),
+		MinSize: int64(settings.MinSize), MaxSize: int64(settings.MaxSize), Withhold: withheld(k.mePath, needed),
 	})
 	if err != nil {
 		return nil, &usageError{err}

@@ -103,7 +103,7 @@ func openSource(ctx context.Context, path, name, mePath string, stdin io.Reader)
 		return send.Spool(ctx, stdin, name, v3.MaxFileSize)
 	}
 	if info, err := os.Stat(path); err == nil {
-		if why := withheld(mePath)(path, info); why != "" {
+		if why := withheld(mePath, "")(path, info); why != "" {
 			return nil, errors.New(why)
 		}
 	}

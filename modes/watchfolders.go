@@ -79,7 +79,11 @@ func watchedFolders(settings config.Transfer, source config.Source, queue string
 	}
 	mePath, _ := config.System().MePath(settings.Me, source)
 	for i := range folders {
-		folders[i].Walk.Withhold = withheld(mePath)
+		var needed string
+		if folders[i].After != watch.Keep {
+			needed = source.Path
+		}
+		folders[i].Walk.Withhold = withheld(mePath, needed)
 		real := resolved(folders[i].Dir)
 		dir := folders[i].Dir
 		folders[i].Walk.Prune = func(path string) bool {

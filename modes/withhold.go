@@ -13,10 +13,16 @@ const maxIdentity = 64 << 10
 
 // withheld returns what says why a file is not sent: it is the identity at mePath, under
 // whatever name, or one that is kept beside it. Whoever reads the server's storage could
-// send under it.
-func withheld(mePath string) func(path string, info fs.FileInfo) (why string) {
+// send under it. So are the settings at needed, where what is sent does not stay here; empty
+// where it does.
+func withheld(mePath, needed string) func(path string, info fs.FileInfo) (why string) {
 	dir, name := filepath.Split(filepath.Clean(mePath))
 	return func(path string, info fs.FileInfo) string {
+		if needed != "" {
+			if settings, err := os.Stat(needed); err == nil && os.SameFile(settings, info) {
+				return "is the settings in use, which stay here"
+			}
+		}
 		if !info.Mode().IsRegular() || info.Size() > maxIdentity {
 			return ""
 		}
