@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,10 +34,7 @@ func TestSecretsFromCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "server.toml"), fmt.Sprintf(
-		"listen = %q\nstorage = \"files\"\ndatabase = \"fenc.db\"\nlog_format = \"json\"\nregistration = \"invite\"\nprotocols = [4]\n", address))
-	d := serve(t, dir)
+	d := serveInvitedAt(t, address, t.TempDir())
 	key := d.log.await(t, `"server_key":"(SHA256:[^"]+)"`, d.ended)[1]
 	invite := d.invite(t, "--name", "grace")
 	d.stop(t)

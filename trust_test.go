@@ -20,7 +20,13 @@ import (
 // serveInvited starts a server that takes invited clients of protocol 4 alone.
 func serveInvited(t testing.TB, dir string, more ...string) *daemon {
 	t.Helper()
-	write(t, filepath.Join(dir, "server.toml"), "listen = \"127.0.0.1:0\"\nstorage = \"files\"\ndatabase = \"fenc.db\"\nlog_format = \"json\"\n"+
+	return serveInvitedAt(t, "127.0.0.1:0", dir, more...)
+}
+
+// serveInvitedAt is serveInvited at an address.
+func serveInvitedAt(t testing.TB, address, dir string, more ...string) *daemon {
+	t.Helper()
+	write(t, filepath.Join(dir, "server.toml"), fmt.Sprintf("listen = %q\n", address)+"storage = \"files\"\ndatabase = \"fenc.db\"\nlog_format = \"json\"\n"+
 		"registration = \"invite\"\nprotocols = [4]\n"+strings.Join(more, "\n"))
 	return serve(t, dir)
 }

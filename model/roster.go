@@ -54,22 +54,25 @@ func (c *Catalogue) Roster() ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-const remedyOfRoster = "restore .fenc/note-clients from a copy of the storage, or move it away: a server that has its database writes it anew"
-
 // parseRoster reads what Roster has written.
-func parseRoster(roster []byte) ([]Client, error) {
+func parseRoster(roster []byte) (clients []Client, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read the storage's list of clients: %w: restore .fenc/note-clients from a copy of the storage, or move it away: a server that has its database writes it anew", err)
+		}
+	}()
 	var lines []rosterLine
 	if err := json.Unmarshal(roster, &lines); err != nil {
-		return nil, fmt.Errorf("read the storage's list of clients: %w: %s", err, remedyOfRoster)
+		return nil, err
 	}
-	clients := make([]Client, len(lines))
+	clients = make([]Client, len(lines))
 	for i, l := range lines {
 		id, err := ParseID(l.ID)
 		if err != nil {
-			return nil, fmt.Errorf("read the storage's list of clients: %w: %s", err, remedyOfRoster)
+			return nil, err
 		}
 		if l.Name == "" || len(l.Name) > MaxClientName || !plainFolder(l.Folder) {
-			return nil, fmt.Errorf("read the storage's list of clients: client %s has no proper name or folder: %s", id, remedyOfRoster)
+			return nil, fmt.Errorf("client %s has no proper name or folder", id)
 		}
 		clients[i] = Client{
 			ID: id, Name: l.Name, PublicKey: l.PublicKey, Protocol: l.Protocol, Rights: l.Rights & AllRights, Quota: l.Quota,

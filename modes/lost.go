@@ -45,11 +45,11 @@ func refuseForeign(settings config.Server, catalogue *model.Catalogue, store *st
 // foreign says that a storage is not the catalogue's, where that is so, and what to do.
 func foreign(settings config.Server, catalogue *model.Catalogue, store *storage.Folder) (is error, remedy string, err error) {
 	why, err := archive.Foreign(catalogue, store)
-	if err == nil && why == "" {
-		return behind(settings, catalogue, store)
-	}
 	if err != nil {
 		return nil, "", err
+	}
+	if why == "" {
+		return behind(settings, catalogue, store)
 	}
 	return fmt.Errorf("the storage %s %s, but the database %s counts on files in its storage", settings.Storage, why, model.DatabaseName(settings.Database)),
 		"mount its file system, or name its storage with --storage; if the files are lost for good, fenc check --repair has the database know, and the server starts", nil

@@ -24,6 +24,21 @@ func Address() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
+// Listen listens at an address as Address returns it: nobody else is given that one once
+// the listener is closed.
+func Listen(t testing.TB) net.Listener {
+	t.Helper()
+	address, err := Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // DeadAddress returns an address where nothing listens until the test ends: a connection
 // has its port, so that nobody else is given it.
 func DeadAddress(t testing.TB) string {

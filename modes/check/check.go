@@ -320,8 +320,11 @@ func (r *run) view(f model.File, finding Finding) error {
 // replaced.
 func (r *run) foreign(f model.File) (bool, error) {
 	there, err := r.folder.Place(f.FilePath)
-	if err != nil || there.Free || there.View || !there.Regular {
-		return err == nil && !there.Free && !there.View, err
+	if err != nil || there.Free || there.View {
+		return false, err
+	}
+	if !there.Regular {
+		return true, nil
 	}
 	claims := []claim{claimOf(f)}
 	if label, err := model.ParseLabel(there.Label); err == nil {
@@ -335,8 +338,8 @@ func (r *run) foreign(f model.File) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		ok := !r.Repair
-		if !ok {
+		ok := true
+		if r.Repair {
 			ok, err = r.proves(content, 0, c)
 		}
 		if err := errors.Join(err, content.Close()); err != nil || ok {

@@ -25,24 +25,11 @@ func (q *quiet) Accept() (net.Conn, error) {
 func (q *quiet) Close() error   { close(q.errs); return nil }
 func (q *quiet) Addr() net.Addr { return &net.TCPAddr{Port: 7} }
 
-// listenAlone listens where nobody else does after it.
-func listenAlone() (net.Listener, error) {
-	address, err := need.Address()
-	if err != nil {
-		return nil, err
-	}
-	return net.Listen("tcp", address)
-}
-
 func TestListenersAcceptFromAll(t *testing.T) {
 	t.Parallel()
 	var all []net.Listener
 	for range 2 {
-		l, err := listenAlone()
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, l)
+		all = append(all, need.Listen(t))
 	}
 	failing := &quiet{errs: make(chan error, 1)}
 	l := Listeners(append(all, failing)...)

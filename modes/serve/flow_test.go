@@ -466,15 +466,7 @@ func insertClient(t *testing.T, dir string, id model.ID, name string) {
 
 func TestShutdownFinishesWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
-	address, err := need.Address() // where nobody else listens once it has ended
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, t.TempDir(), withListener(l))
+	s := start(t, t.TempDir(), withListener(need.Listen(t))) // where nobody else listens once it has ended
 	idle, busy := hello(t, s, "idle"), hello(t, s, "busy")
 	ciphertext := busy.encrypted(strings.Repeat("x", 300_000))
 	message := busy.file("a", ciphertext)
